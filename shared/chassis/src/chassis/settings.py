@@ -1,0 +1,92 @@
+"""Environment → one frozen model per process.
+
+Every name may also be given as NAME_FILE: the value is then the content of that file, which is how
+secrets reach a container. All faults are reported together; the dump at start is redacted by type.
+"""
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+LOOPBACK_NAMES = frozenset({"localhost"})
+
+
+class SettingsError(Exception):
+    """The environment cannot be served with; the text lists every fault, never a value."""
+
+
+class Settings(BaseModel):
+    """What every service needs. Field names are the environment's names in lower case."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    mainstay_bind: str = Field("127.0.0.1", description="Address that both ports listen on")
+    port: int = Field(0, ge=0, le=65535, description="Public port; 0 lets the system choose")
+    ops_port: int = Field(0, ge=0, le=65535, description="Port of /metrics and health")
+    database_url: SecretStr = Field(description="DSN of this service's own database")
+    redis_url: SecretStr | None = Field(None, description="Optional accelerator")
+    amqp_url: SecretStr | None = Field(None, description="Optional bus")
+    service_key: SecretStr = Field(description="Own Ed25519 private key, PEM")
+    service_keys_dir: Path = Field(description="Directory of <service>.pub, one PEM each")
+    drain_timeout_s: float = Field(15.0, gt=0, le=300, description="Time for running work to end")
+    unready_s: float = Field(0.0, ge=0, description="Time between unready and closed sockets")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    mainstay_parent_pid: int | None = Field(None, description="End when this parent is gone")
+    postgres_pool_size: int = Field(8, ge=2, le=100, description="Connections per process")
+
+
+Model = TypeVar("Model", bound=Settings)
+
+
+def load(model: type[Model], environ: Mapping[str, str] | None = None) -> Model:
+    """Read, or raise SettingsError naming every fault at once."""
+    given = _with_files(os.environ if environ is None else environ)
+    values = {name: given[name.upper()] for name in model.model_fields if given.get(name.upper())}
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+        raise SettingsError("; ".join(faults)) from None
+
+
+def _with_files(environ: Mapping[str, str]) -> dict[str, str]:
+    values = dict(environ)
+    for name, path in environ.items():
+        if not name.endswith("_FILE") or not path:
+            continue
+        try:
+            values.setdefault(name.removesuffix("_FILE"), Path(path).read_text().strip())
+        except OSError as error:
+            raise SettingsError(f"{name}: cannot be read: {error.strerror}") from None
+    return values
+
+
+def redacted(settings: Settings) -> dict[str, Any]:
+    """Every setting as plain JSON, secrets as `**********`."""
+    return settings.model_dump(mode="json")
+
+
+def secret(value: SecretStr | None) -> str | None:
+    return value.get_secret_value() if value is not None else None
+
+
+def https_or_loopback(url: str) -> str:
+    """Pass a URL that may carry secrets; refuse one that sends them in clear."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or "")):
+        return url
+    raise ValueError("must be https, or http to a loopback address")
+
+
+def _is_loopback(host: str) -> bool:
+    if host in LOOPBACK_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

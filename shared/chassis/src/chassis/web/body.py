@@ -1,0 +1,205 @@
+"""Reading what callers send, and saying exactly what is wrong with it.
+
+Bytes that are not one JSON value are 400; a value outside what we take is 422 with pointers.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import jiter
+import orjson
+import pydantic
+from aiohttp import web
+
+from chassis.kernel import errors
+
+Model = TypeVar("Model", bound=pydantic.BaseModel)
+
+MAX_BODY_BYTES = 1024 * 1024
+BODY_TIMEOUT_S = 10.0
+MAX_DEPTH = 64
+INT_MIN, INT_MAX = -(2**63), 2**64 - 1
+JSON_TYPES = frozenset({"application/json"})
+
+# Cheap signs that a body may hold what `screen` refuses; most bodies show none and skip the walk.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_SUSPICIOUS = re.compile(rb"\\u0000|\\u[dD][89a-fA-F]|\d{19}|\x00")
+
+
+async def read_bytes(request: web.Request, *, limit: int = MAX_BODY_BYTES) -> bytes:
+    """The whole body, bounded in size and time."""
+    if request.content_length is not None and request.content_length > limit:
+        raise errors.TooLarge(f"the body is over {limit} bytes")
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for piece in request.content.iter_any():
+                size += len(piece)
+                if size > limit:
+                    raise errors.TooLarge(f"the body is over {limit} bytes")
+                pieces.append(piece)
+    except TimeoutError:
+        raise errors.Malformed("the body did not arrive in time") from None
+    return b"".join(pieces)
+
+
+async def read_json(
+    request: web.Request, model: type[Model], *, limit: int = MAX_BODY_BYTES
+) -> Model:
+    """The body as the given model."""
+    require_json(request)
+    return parse(await read_bytes(request, limit=limit), model)
+
+
+def require_json(request: web.Request, types: frozenset[str] = JSON_TYPES) -> None:
+    if request.content_type not in types:
+        raise errors.Unsupported(f"send {' or '.join(sorted(types))}")
+    if (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
+        raise errors.Unsupported("send UTF-8")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise errors.Unsupported("send the body without a content encoding")
+
+
+def parse(raw: bytes, model: type[Model]) -> Model:
+    """Validate raw JSON strictly: no coercion, unknown members named."""
+    parse_value(raw)
+    try:
+        return model.model_validate_json(raw)
+    except pydantic.ValidationError as error:
+        raise invalid(error) from None
+
+
+def parse_value(raw: bytes) -> Any:
+    """Any one JSON value, screened."""
+    try:
+        value = jiter.from_json(raw, catch_duplicate_keys=True, allow_inf_nan=False)
+    except ValueError as error:
+        raise _refusal(str(error), raw) from None
+    if _SUSPICIOUS.search(raw) or raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+        screen(value)
+    return value
+
+
+def _refusal(message: str, raw: bytes) -> errors.Fault:
+    if "recursion limit" in message:
+        flaw = errors.Flaw("", f"nested deeper than {MAX_DEPTH}")
+        return errors.Invalid(f"nested deeper than {MAX_DEPTH}", flaws=[flaw])
+    if _SURROGATE.search(raw):
+        # The fast parser stops at half a pair; the slow one reads on, so the place can be named.
+        try:
+            screen(json.loads(raw))
+        except errors.Invalid as fault:
+            return fault
+        except ValueError:
+            pass
+    return errors.Malformed(f"the body is not valid JSON: {message}")
+
+
+def screen(value: Any) -> None:
+    """Refuse what no store of ours keeps faithfully, naming the place."""
+    flaws = list(_unfaithful(value, "", 0))
+    if flaws:
+        raise errors.Invalid("the document holds values that cannot be kept", flaws=flaws[:20])
+
+
+def _unfaithful(value: Any, pointer: str, depth: int) -> Iterator[errors.Flaw]:
+    if depth > MAX_DEPTH:
+        yield errors.Flaw(pointer, f"nested deeper than {MAX_DEPTH}")
+        return
+    match value:
+        case str():
+            yield from _unfaithful_text(value, pointer)
+        case bool() | None | float():
+            pass
+        case int():
+            if not INT_MIN <= value <= INT_MAX:
+                yield errors.Flaw(pointer, "an integer beyond 64 bit")
+        case list():
+            for index, item in enumerate(value):
+                yield from _unfaithful(item, f"{pointer}/{index}", depth + 1)
+        case dict():
+            for name, item in value.items():
+                yield from _unfaithful_text(name, pointer)
+                yield from _unfaithful(item, f"{pointer}/{_escape(name)}", depth + 1)
+
+
+def _unfaithful_text(text: str, pointer: str) -> Iterator[errors.Flaw]:
+    if "\x00" in text:
+        yield errors.Flaw(pointer, "holds U+0000")
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        yield errors.Flaw(pointer, "holds half a surrogate pair")
+
+
+def invalid(error: pydantic.ValidationError, *, code: str | None = None) -> errors.Invalid:
+    """pydantic's findings as our flaws; never the offending input itself."""
+    flaws = [
+        errors.Flaw("".join(f"/{_escape(str(part))}" for part in found["loc"]), _say(found))
+        for found in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+    first = flaws[0]
+    return errors.Invalid(
+        f"{first.pointer or 'the document'}: {first.detail}", code=code, flaws=flaws
+    )
+
+
+def _say(found: Any) -> str:
+    if found["type"] == "extra_forbidden":
+        return "unknown member"
+    message: str = found["msg"]
+    return message.removeprefix("Value error, ")
+
+
+def _escape(part: str) -> str:
+    return part.replace("~", "~0").replace("/", "~1")
+
+
+def read_query(request: web.Request, model: type[Model]) -> Model:
+    """Query parameters as the given model; unknown, repeated or wrong ones are 422."""
+    repeated = {name for name in request.query if len(request.query.getall(name)) > 1}
+    if repeated:
+        raise errors.Invalid(
+            "a parameter is given twice",
+            flaws=[errors.Flaw(f"/{name}", "given twice") for name in sorted(repeated)],
+        )
+    given = dict(request.query)
+    screen(given)
+    try:
+        return model.model_validate_strings(given)
+    except pydantic.ValidationError as error:
+        raise invalid(error) from None
+
+
+def respond(
+    value: Any,
+    *,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+    road: str | None = None,
+    backend: str | None = None,
+    degraded: str | None = None,
+) -> web.Response:
+    """A JSON answer that says which road and backend made it."""
+    if isinstance(value, pydantic.BaseModel):
+        payload = value.model_dump_json(by_alias=True).encode()
+    else:
+        payload = orjson.dumps(value, default=_plain)
+    said = dict(headers or {})
+    if road is not None:
+        said["Mainstay-Road"] = road
+    if backend is not None:
+        said["Mainstay-Backend"] = backend
+    if degraded is not None:
+        said["Degraded"] = degraded
+    return web.Response(
+        status=status, body=payload, content_type="application/json", charset="utf-8", headers=said
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, pydantic.BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
+    raise TypeError(type(value).__name__)

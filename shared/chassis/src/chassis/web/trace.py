@@ -1,0 +1,37 @@
+"""W3C trace context: taken from the caller or begun here, passed on with every call out."""
+
+import re
+import secrets
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+_FORM = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+_ZERO = "0" * 32
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    trace_id: str
+    span_id: str
+    flags: str = "00"
+
+    def traceparent(self) -> str:
+        return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
+
+
+_current: ContextVar[Trace | None] = ContextVar("trace", default=None)
+
+
+def begin(traceparent: str | None = None) -> Trace:
+    """Continue the caller's trace, or start one; becomes current for this task."""
+    match = _FORM.fullmatch(traceparent) if traceparent else None
+    if match is not None and match[1] != _ZERO:
+        trace = Trace(match[1], secrets.token_hex(8), match[3])
+    else:
+        trace = Trace(secrets.token_hex(16), secrets.token_hex(8))
+    _current.set(trace)
+    return trace
+
+
+def current() -> Trace:
+    return _current.get() or begin()
