@@ -80,11 +80,11 @@ async def use_json(connection: Any) -> None:
     """jsonb ↔ Python values on this connection."""
     for name in ("json", "jsonb"):
         await connection.set_type_codec(
-            name, encoder=_dumps, decoder=json.loads, schema="pg_catalog"
+            name, encoder=dumps, decoder=json.loads, schema="pg_catalog"
         )
 
 
-def _dumps(value: Any) -> str:
+def dumps(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
