@@ -1,0 +1,68 @@
+"""The steps of `make test`, in order, each timed; stops at the first that fails."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+PACKAGES = (
+    "chassis", "contracts", "localstack", "testkit", "mainstay", "marketing",
+    "gateway", "queue_service", "session_service", "ratelimit_service",
+)  # fmt: skip
+
+
+def folders(*kinds: str) -> list[str]:
+    """Every `tests/<kind>` folder of the workspace that exists."""
+    patterns = ("shared/*", "services/*", "handlers/*", "sdk/python")
+    found = [
+        path
+        for pattern in patterns
+        for kind in kinds
+        for path in sorted(ROOT.glob(f"{pattern}/tests/{kind}"))
+    ]
+    return [str(path.relative_to(ROOT)) for path in found if any(path.glob("test_*.py"))]
+
+
+def pytest(*args: str) -> list[str]:
+    return [str(BIN / "python"), "-m", "pytest", "--durations=20", "--durations-min=0.5", *args]
+
+
+def steps() -> dict[str, list[list[str]]]:
+    return {
+        "lint": [
+            [str(BIN / "ruff"), "check", "."],
+            [str(BIN / "ruff"), "format", "--check", "."],
+        ],
+        "types": [[str(BIN / "mypy"), *(f"-p{name}" for name in PACKAGES)]],
+        "imports": [[str(BIN / "lint-imports")]],
+        "unit": [pytest("-n2", *folders("unit"))],
+        "integration": [pytest("-n2", *folders("integration", "contract"), "tests/contract")],
+        "e2e": [pytest("tests/e2e")],
+        "chaos": [pytest("tests/chaos")],
+    }
+
+
+def main(wanted: list[str]) -> int:
+    known = steps()
+    unknown = set(wanted) - set(known)
+    if unknown:
+        print(f"no such step: {', '.join(sorted(unknown))}; steps are {', '.join(known)}")
+        return 2
+    took: list[str] = []
+    for name in wanted or known:
+        print(f"\n=== {name}", flush=True)
+        started = time.monotonic()
+        for command in known[name]:
+            code = subprocess.run(command, cwd=ROOT, check=False).returncode
+            if code:
+                print(f"\n{name} failed (exit {code}): {' '.join(command[1:])[:300]}")
+                return code
+        took.append(f"{name} {time.monotonic() - started:.0f} s")
+    print(f"\nall green: {', '.join(took)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
