@@ -113,21 +113,8 @@ def test_the_line_is_where_the_record_starts() -> None:
 
 def test_a_bad_row_harms_itself_alone() -> None:
     long = b"x" * (rows.MAX_RECORD_BYTES + 1)
-    data = b"\n".join(
-        [
-            b"a,b",
-            b"1,2",
-            b"1",
-            b"1,2,3",
-            b"\xff,2",
-            b"1,\x00",
-            b'"x"y,2',
-            long,
-            b'"1,2',
-            long + b'",3',
-            b"4,5",
-        ]
-    )
+    wrong = [b"1", b"1,2,3", b"\xff,2", b"1,\x00", b'"x"y,2', long, b'"1,2', long + b'",3']
+    data = b"\n".join([b"a,b", b"1,2", *wrong, b"4,5"])
     found = table(data, cuts=[1000, 7])
     assert [(line, flaw is None) for line, _, flaw in found] == [
         (2, True), (3, False), (4, False), (5, False), (6, False), (7, False), (8, False),
