@@ -1,0 +1,156 @@
+"""Try a handler without a server: `run_job` runs one attempt, `FakeContext` remembers the rest.
+
+    ctx = FakeContext(environ={"GREETING": "hello"})
+    assert await run_job(send, {"name": "Eleni"}, ctx) == Completed({"greeted": "Eleni"})
+
+Run the same context again to see the next attempt: marks of `once` are kept, or cleared, as the
+real worker does it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID, uuid4
+
+import aiohttp
+
+from mainstay import handler
+from mainstay.handler import Delivery, Handler, JobInfo, Outcome, Reservation, Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An attempt that ended in an exception. `type` is what `errors[-1].type` would say;
+    `retryable` is False where the worker would not try again."""
+
+    type: str
+    message: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """One call of `reserve`, as it was made."""
+
+    policy: str
+    sender: str | None
+    shop: str | None
+    cost: int
+    max_wait_ms: int
+
+
+class FakeContext:
+    """A `Context` that behaves, for any number of attempts of one job.
+
+    `reservations` are the limiter's next answers, in order (`Unavailable` to raise it); when they
+    are used up, or none are given, everything is allowed at once. What happened is in
+    `reserved`, `progressed` and `marks`.
+    """
+
+    def __init__(
+        self,
+        *,
+        id: UUID | None = None,  # noqa: A002 - the name of the field
+        shop: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        reservations: Iterable[Reservation | Unavailable] = (),
+        max_attempts: int = 5,
+    ) -> None:
+        self.job = JobInfo(
+            id=id or uuid4(), kind="", shop=shop, attempt=0, max_attempts=max_attempts
+        )
+        self.environ: Mapping[str, str] = dict(environ or {})
+        self.cancelled = asyncio.Event()
+        self.log: logging.Logger = logging.getLogger("mainstay.testing")
+        self.marks: dict[str, int] = {}
+        self.reserved: list[Reserved] = []
+        self.progressed: list[dict[str, Any]] = []
+        self._answers = iter(reservations)
+        self._lease = 0
+        self._delivery = Delivery.AT_LEAST_ONCE
+        self._ends_at = float("inf")
+        self._http: aiohttp.ClientSession | None = None
+
+    @property
+    def http(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            raise RuntimeError("the context is open only while run_job runs")
+        return self._http
+
+    def remaining_s(self) -> float:
+        return max(0.0, self._ends_at - time.monotonic())
+
+    async def once(self, name: str) -> bool:
+        left_by = self.marks.get(name)
+        if left_by == self._lease:
+            raise ValueError(f"once({name!r}) twice in one attempt: give each effect its name")
+        if left_by is None:
+            self.marks[name] = self._lease
+            return True
+        if self._delivery is Delivery.AT_MOST_ONCE:
+            raise handler.Ambiguous(f"an earlier attempt may have done {name!r}")
+        return False
+
+    async def progress(self, value: Mapping[str, Any]) -> None:
+        self.progressed.append(dict(value))
+
+    async def reserve(
+        self,
+        policy: str,
+        *,
+        sender: str | None = None,
+        shop: str | None = None,
+        cost: int = 1,
+        max_wait_ms: int = 0,
+    ) -> Reservation:
+        self.reserved.append(Reserved(policy, sender, shop, cost, max_wait_ms))
+        answer = next(self._answers, Reservation(allowed=True))
+        if isinstance(answer, Unavailable):
+            raise answer
+        return answer
+
+    @asynccontextmanager
+    async def attempt(self, of: Handler[Any]) -> AsyncIterator[None]:
+        self._lease += 1
+        self._delivery = of.delivery
+        self._ends_at = time.monotonic() + of.timeout_s
+        self.job = replace(self.job, kind=of.kind, queue=of.queue, attempt=self.job.attempt + 1)
+        async with aiohttp.ClientSession() as self._http:
+            yield
+        self._http = None
+
+    def settle(self, ended: Outcome | Failed) -> None:
+        if isinstance(ended, handler.Retry | handler.Snooze):
+            self.marks.clear()
+        if isinstance(ended, handler.Snooze):
+            self.job = replace(self.job, attempt=self.job.attempt - 1)
+
+
+async def run_job(
+    of: Handler[Any], args: Mapping[str, Any], ctx: FakeContext | None = None
+) -> Outcome | Failed:
+    """One attempt as a worker makes it: parse, run within `timeout_s`, name the ending."""
+    ctx = ctx or FakeContext()
+    async with ctx.attempt(of):
+        ended = await _attempt(of, args, ctx)
+    ctx.settle(ended)
+    return ended
+
+
+async def _attempt(of: Handler[Any], args: Mapping[str, Any], ctx: FakeContext) -> Outcome | Failed:
+    deadline = asyncio.timeout(of.timeout_s)
+    try:
+        parsed = of.parse(args)
+        async with deadline:
+            return await of.run(parsed, ctx)
+    except handler.HandlerError as error:
+        final = isinstance(error, handler.Ambiguous | handler.Permanent)
+        return Failed(error.type, str(error), retryable=not final)
+    except Exception as error:  # noqa: BLE001 - the boundary: whatever a handler raises is an ending
+        if isinstance(error, TimeoutError) and deadline.expired():
+            return Failed("timeout", f"not done within {of.timeout_s:g} s", retryable=True)
+        return Failed(type(error).__name__, str(error), retryable=True)
