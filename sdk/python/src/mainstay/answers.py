@@ -1,0 +1,120 @@
+"""What a deployment answers, as far as this client reads it; unknown members are ignored."""
+
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+T = TypeVar("T")
+
+
+class Answer(BaseModel):
+    """`road`, `backend` and `degraded` are the headers that came with the answer."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    road: str | None = None
+    backend: str | None = None
+    degraded: str | None = None
+
+
+class JobError(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    attempt: int
+    at: datetime
+    type: str
+    message: str
+    retryable: bool
+    duration_ms: int | None = None
+
+
+class Job(Answer):
+    """A job. While `state` is "accepted" it is durable on another road and only `id` is known.
+
+    `replayed` tells that this id or key had been sent before.
+    """
+
+    id: UUID
+    state: str
+    queue: str | None = None
+    kind: str | None = None
+    shop: str | None = None
+    priority: int | None = None
+    attempt: int = 0
+    max_attempts: int | None = None
+    args: dict[str, Any] = Field(default_factory=dict)
+    result: Any = None
+    progress: Any = None
+    run_at: datetime | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    batch_id: UUID | None = None
+    tags: list[str] = Field(default_factory=list)
+    errors: list[JobError] = Field(default_factory=list)
+    worker: str | None = None
+    replayed: bool = False
+
+
+class Page(Answer, Generic[T]):
+    """`next_cursor` is None on the last page."""
+
+    items: list[T]
+    next_cursor: str | None = None
+
+
+class EnqueueResult(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    id: UUID | None
+    status: Literal["created", "existing", "accepted", "rejected"]
+    problem: dict[str, Any] | None = None
+
+
+class EnqueueResults(Answer):
+    """In the order of the jobs that were sent."""
+
+    results: list[EnqueueResult]
+
+
+class Batch(Answer):
+    id: UUID
+    name: str
+    state: str
+    total: int = 0
+    shop: str | None = None
+    queue: str | None = None
+    kind: str | None = None
+    held: int = 0
+    scheduled: int = 0
+    ready: int = 0
+    running: int = 0
+    retrying: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    rejected_rows: int = 0
+    rate: float | None = None
+    eta_s: float | None = None
+    created_at: datetime | None = None
+    closed_at: datetime | None = None
+    finished_at: datetime | None = None
+    on_complete_id: UUID | None = None
+
+
+class RejectedRow(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    line: int
+    detail: str
+
+
+class Uploaded(Answer):
+    """`accepted` rows are new, `duplicates` had been sent before; together they are jobs."""
+
+    accepted: int
+    duplicates: int
+    rejected: list[RejectedRow]
+    rows: int
