@@ -56,6 +56,9 @@ class RabbitServer(Server):
         has booted."""
         return self._exchange(AMQP_HEADER).startswith(b"\x01\x00\x00")
 
+    def __getstate__(self) -> dict[str, object]:
+        return {**super().__getstate__(), "_epmd": None}
+
     def stop(self) -> None:
         super().stop()
         self._end_epmd()

@@ -75,6 +75,10 @@ class Server(ABC):
     def resume(self) -> None:
         process.thaw(self.pid)
 
+    def __getstate__(self) -> dict[str, object]:
+        """A copy in another process knows addresses and credentials; the child stays with us."""
+        return {**self.__dict__, "_child": None}
+
     def __enter__(self) -> Self:
         return self.start()
 
