@@ -38,8 +38,8 @@ class HandlerError(Exception):
         HandlerError             failed attempt, tried again after a back-off
         ├── Ambiguous            the effect may or may not have happened: failed, never repeated
         ├── Permanent            no repeat can help: discarded
-        │   ├── InvalidArgs      the job's args do not fit the handler
-        │   └── WrongSettings    the environment of the worker lacks something
+        │   └── InvalidArgs      the job's args do not fit the handler
+        ├── WrongSettings        the environment of the worker lacks something
         └── Unavailable          a service the handler asked for does not answer
 
     Any other exception is a failed attempt too.
@@ -66,7 +66,7 @@ class InvalidArgs(Permanent):
         super().__init__("; ".join(map(str, self.flaws)))
 
 
-class WrongSettings(Permanent):
+class WrongSettings(HandlerError):
     """`problems` has one sentence per fault, without secrets."""
 
     type = "wrong_settings"
@@ -146,13 +146,15 @@ class JobInfo:
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """A slot in a rate limit. When `allowed`, act after `wait_ms`; otherwise nothing was taken,
-    and `wait_ms` says when to ask again."""
+    and `wait_ms` says when to ask again. `unsatisfiable`: the cost exceeds what the limit ever
+    allows, so asking again is vain."""
 
     allowed: bool
     wait_ms: int = 0
     token: str | None = None
     backend: str | None = None
     degraded: bool = False
+    unsatisfiable: bool = False
 
 
 class Context(Protocol):

@@ -1,0 +1,1 @@
+"""Handlers an SMS marketing app needs: `sms.send` and `campaign.report`."""
