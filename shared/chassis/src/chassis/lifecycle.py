@@ -31,6 +31,7 @@ class Loop(ABC):
     def __init__(self) -> None:
         self._wake = asyncio.Event()
         self.passes = 0
+        self.failures = 0
         self.beat = time.monotonic()
 
     @abstractmethod
@@ -50,34 +51,36 @@ class Loop(ABC):
         self._wake.clear()
 
     async def run_forever(self) -> None:
-        failures = 0
         while True:
             self.beat = time.monotonic()
-            more, failures = await self._guarded_pass(failures)
+            more = await self.guarded_pass()
             self.passes += 1
-            if failures:
-                pause_s = backoff.delay_s(failures, base_s=BACKOFF_BASE_S, max_s=BACKOFF_MAX_S)
+            if self.failures:
+                pause_s = backoff.delay_s(self.failures, base_s=BACKOFF_BASE_S, max_s=BACKOFF_MAX_S)
                 await asyncio.sleep(pause_s)
             elif not more:
                 await self.rest(self.interval_s * random.uniform(1 - self.jitter, 1 + self.jitter))
 
-    async def _guarded_pass(self, failures: int) -> tuple[bool, int]:
+    async def guarded_pass(self) -> bool:
+        """`run_once`, measured; a failure is logged and counted in `failures`."""
         started = time.monotonic()
         try:
             more = await self.run_once()
         except Exception as error:
             # One line when trouble starts, then every tenth: a night without a database is not
             # a reason for a million tracebacks.
-            if failures % 10 == 0:
+            self.failures += 1
+            if self.failures % 10 == 1:
                 log.warning(
-                    "loop_pass_failed", loop=self.name, failures=failures + 1, exc_info=error
+                    "loop_pass_failed", loop=self.name, failures=self.failures, exc_info=error
                 )
             metrics.LOOP_PASSES.labels(self.name, "failed").inc()
-            return False, failures + 1
+            return False
+        self.failures = 0
         metrics.LOOP_PASSES.labels(self.name, "ok").inc()
         metrics.LOOP_DURATION_S.labels(self.name).observe(time.monotonic() - started)
         metrics.LOOP_LAST_SUCCESS.labels(self.name).set_to_current_time()
-        return more, 0
+        return more
 
 
 class Supervisor:

@@ -16,7 +16,8 @@ from prometheus_client import Counter, Gauge
 
 from chassis import lifecycle, postgres, rabbit, sql
 from chassis.http_client import ServiceClient
-from chassis.kernel import errors, ids
+from chassis.kernel import errors
+from chassis.leader import Leader
 
 SQL = sql.queries(__file__)
 
@@ -85,10 +86,10 @@ class Relay(lifecycle.Loop):
         super().__init__()
         self._database = database
         self._sinks = sinks
-        self._holder = ids.new_id()
+        self._leader = Leader(database, self.name, lease_s=LEASE_S)
 
     async def run_once(self) -> bool:
-        if not await self._leads():
+        if not await self._leader.leads():
             return False
         rows = await self._database.fetch(SQL.oldest, CHUNK)
         OUTBOX_AGE_S.set(rows[0]["age_s"] if rows else 0.0)
@@ -97,9 +98,6 @@ class Relay(lifecycle.Loop):
         await self._send([row["envelope"] for row in rows])
         await self._database.execute(SQL.delete_sent, [row["id"] for row in rows])
         return len(rows) == CHUNK
-
-    async def _leads(self) -> bool:
-        return bool(await self._database.fetchval(SQL.lead, self.name, self._holder, LEASE_S))
 
     async def _send(self, envelopes: list[dict[str, Any]]) -> None:
         for sink in self._sinks:
@@ -116,5 +114,7 @@ async def put(
     connection: postgres.Connection, envelopes: Sequence[tuple[UUID, str, dict[str, Any]]]
 ) -> None:
     """Write (event id, type, envelope) rows inside the caller's transaction."""
+    if not envelopes:
+        return
     event_ids, types, bodies = zip(*envelopes, strict=True)
     await connection.execute(SQL.put, list(event_ids), list(types), list(bodies))

@@ -5,8 +5,8 @@ from uuid import UUID
 
 from pydantic import Field
 
-from contracts.jobs import JobCreate
-from contracts.wire import Moment, Said
+from contracts.jobs import Job, JobCreate
+from contracts.wire import Answer, Document, Moment, Said
 
 ACCEPT_JOBS: Final = "commands.job.accept.v1"
 MAX_JOBS = 500
@@ -14,23 +14,46 @@ MAX_BYTES = 256 * 1024
 
 
 class AcceptedJob(Said):
-    """A job that has been promised to its caller under this id.
+    """A job under the id that its caller knows or will know.
 
-    `job.run_at` is absolute (a delay was counted from `accepted_at`). `key` and `fingerprint` are
-    those of the Idempotency-Key, `scope` its shop or "".
+    `job.run_at` is absolute (a delay was counted from `accepted_at`). `fingerprint` is that of the
+    caller's body without its id (`chassis.kernel.canonical.fingerprint`): it tells a repeat from
+    another job under the same id or key. `key` is the Idempotency-Key, `scope` its shop or "".
     """
 
     id: UUID
     accepted_at: Moment
     job: JobCreate
+    fingerprint: str
     scope: str = ""
     key: str | None = None
-    fingerprint: str | None = None
 
 
 class AcceptJobs(Said):
-    """Body of `commands.job.accept.v1` and of `POST /internal/v1/jobs:accept`."""
+    """Body of `commands.job.accept.v1` and of `POST /internal/v1/jobs:accept`.
+
+    `promised`: the callers have been told 202 already, so a job that is found wrong now becomes a
+    `rejected` one, which they can read. `atomic`: all or none (never with `promised`).
+    """
 
     type: Literal["commands.job.accept.v1"] = ACCEPT_JOBS
     gateway: str = ""
-    jobs: list[AcceptedJob] = Field(min_length=1, max_length=MAX_JOBS)
+    promised: bool = False
+    atomic: bool = False
+    jobs: list[AcceptedJob] = Field(min_length=1, max_length=1000)
+
+
+class Acceptance(Answer):
+    """What became of one of them. `job` for created and existing, `problem` for rejected."""
+
+    id: UUID
+    status: Literal["created", "existing", "rejected"]
+    job: Job | None = None
+    problem: Document | None = None
+
+
+class Acceptances(Answer):
+    """The answer to `POST /internal/v1/jobs:accept`, in the order asked. With `atomic` and one
+    wrong, every result is `rejected` and nothing was stored."""
+
+    results: list[Acceptance]

@@ -1,0 +1,73 @@
+"""What a job is while it is on its way in: the shape every road brings, and what became of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job to store. None means the queue's default; `run_at` None means at once.
+
+    `fingerprint` is that of the caller's body without its id. `scope` and `key` are those of an
+    Idempotency-Key. `created_at` is when it was promised; None: now. `held`: its batch is paused.
+    """
+
+    id: UUID
+    kind: str
+    queue: str
+    args: Mapping[str, Any]
+    fingerprint: str
+    shop: str | None = None
+    priority: int = 5
+    run_at: datetime | None = None
+    created_at: datetime | None = None
+    max_attempts: int | None = None
+    timeout_s: float | None = None
+    tags: Sequence[str] = ()
+    retry: Mapping[str, float] | None = None
+    notify: bool = False
+    batch_id: UUID | None = None
+    held: bool = False
+    scope: str = ""
+    key: str | None = None
+
+
+class Verdict(StrEnum):
+    CREATED = "created"
+    EXISTING = "existing"
+    ID_TAKEN = "id_taken"
+    KEY_REUSED = "key_reused"
+    UNKNOWN_QUEUE = "unknown_queue"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of one. `id` is the job's, which for a repeated key is an earlier one's; the rest
+    is known of live jobs only."""
+
+    verdict: Verdict
+    id: UUID
+    state: str | None = None
+    run_at: datetime | None = None
+    created_at: datetime | None = None
+    max_attempts: int | None = None
+
+    @property
+    def is_good(self) -> bool:
+        return self.verdict in (Verdict.CREATED, Verdict.EXISTING)
+
+
+class Intake(Protocol):
+    """Where new jobs are stored. Unavailable: nothing is known; a repeat with the ids is safe."""
+
+    async def put(self, jobs: Sequence[NewJob]) -> Sequence[Stored]:
+        """Each by itself; a verdict for each, in order, after the commit."""
+        ...
+
+    async def put_all(self, jobs: Sequence[NewJob]) -> Sequence[Stored]:
+        """All, or none when one verdict is not good."""
+        ...

@@ -1,0 +1,96 @@
+"""What workers need of the store, and what they are told by it. Every write is under a lease."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from queue_service.core.attempts import Claimed, Settlement, Status
+
+# A worker that has not beaten for so long, by the database's clock, is dead: its jobs go back.
+DEAD_AFTER_S = 15.0
+BEAT_EVERY_S = 2.0
+# By its own clock a worker stops believing in its leases well before anybody else does.
+LEASE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerQueue:
+    """A queue that built-in workers serve: `concurrency` jobs at a time in each process."""
+
+    name: str
+    concurrency: int
+    max_age_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A running job whose worker is gone. `kills`: how often that had happened before."""
+
+    id: UUID
+    lease_no: int
+    lane: int
+    attempt: int
+    max_attempts: int
+    kills: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A job that the database thinks a worker has."""
+
+    id: UUID
+    lease_no: int
+    cancel_requested: bool
+
+
+class Claims(Protocol):
+    async def worker_queues(self) -> list[WorkerQueue]: ...
+
+    async def claim(
+        self, queue: str, worker: UUID, *, want: int, lanes: int
+    ) -> tuple[list[Claimed], list[int]]:
+        """(jobs leased to the worker, lanes that ran dry and must be woken)."""
+        ...
+
+    async def wake(self, lanes: Sequence[int]) -> bool:
+        """True if one of them had ready jobs after all."""
+        ...
+
+
+class Settlements(Protocol):
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Status]:
+        """A status for each, in order, after the commit."""
+        ...
+
+    async def wake(self, lanes: Sequence[int]) -> bool: ...
+
+
+class Stages(Protocol):
+    async def stage(self, limit: int) -> int:
+        """How many due jobs became ready."""
+        ...
+
+
+class Rescues(Settlements, Protocol):
+    async def bury(self, *, silent_s: float) -> int:
+        """Forget workers that have been silent for so long. How many there were."""
+        ...
+
+    async def orphans(self, limit: int) -> list[Orphan]: ...
+
+
+class Days(Protocol):
+    """The days of history, and what is forgotten with them."""
+
+    async def keep_day(self, parent: str, *, days_ahead: int) -> bool:
+        """True if it was made now. Unavailable when a reader is in the way: try again."""
+        ...
+
+    async def drop_days(self, parent: str, *, older_than_d: int) -> int: ...
+
+    async def forget_keys(self, *, older_than_d: int, limit: int) -> int: ...
+
+    async def overflowing(self) -> int:
+        """Rows for which no day was there."""
+        ...

@@ -1,0 +1,60 @@
+-- name: worker_queues
+select name, concurrency, max_age_s from queue where served_by = 'worker'
+
+-- name: claim
+select * from claim_jobs($1, $2, $3, $4)
+
+-- name: settle
+select o_status from settle_jobs($1, $2, $3, $4, $5, $6, $7)
+
+-- name: wake
+select wake_lanes($1)
+
+-- name: stage
+select stage_jobs($1)
+
+-- name: mark
+-- Serialised with rescue by the lock on the job: whoever comes second sees the first.
+with held as (
+    select id from queue_job where id = $1 and lease_no = $2 and (state = 'running') is true
+    for update
+), put as (
+    insert into job_mark (job_id, name, lease_no) select id, $3, $2 from held
+    on conflict (job_id, name) do nothing returning lease_no
+)
+select coalesce(
+    (select lease_no from put),
+    (select m.lease_no from job_mark m join held on held.id = m.job_id where m.name = $3)
+)
+
+-- name: progress
+update queue_job set progress = $3 where id = $1 and lease_no = $2 and (state = 'running') is true
+
+-- name: bury
+delete from worker where beat_at < clock_timestamp() - make_interval(secs => $1)
+
+-- name: orphans
+-- An anti-join, not a join with dead workers: it also finds those whose worker's row is gone.
+select j.id, j.lease_no, j.lane, j.attempt, j.max_attempts, j.kills
+from queue_job j
+where j.state = 'running' and (
+    (j.worker is not null and not exists (select from worker w where w.id = j.worker))
+    or j.lease_until < clock_timestamp()
+)
+order by j.id limit $1
+
+-- name: keep_history_day
+select keep_history_day($1, (current_date + $2::integer))
+
+-- name: drop_history_days
+select drop_history_days($1, (current_date - $2::integer))
+
+-- name: forget_keys
+delete from idempotency_key where (scope, key) in (
+    select scope, key from idempotency_key
+    where created_at < clock_timestamp() - make_interval(days => $1) limit $2
+)
+
+-- name: overflowing
+select (select count(*) from (select from queue_job_done_overflow limit 1000) as d)
+    + (select count(*) from (select from queue_job_failed_overflow limit 1000) as f)

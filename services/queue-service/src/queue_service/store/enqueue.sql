@@ -1,0 +1,25 @@
+-- name: lanes
+-- Lanes are never deleted, so what this answers may be remembered for ever.
+with wanted as (
+    select distinct queue, shop from unnest($1::text[], $2::text[]) as w (queue, shop)
+    where exists (select from queue q where q.name = w.queue)
+), made as (
+    insert into lane (queue, shop, weight, cap)
+    select w.queue, w.shop, coalesce((q.weights ->> w.shop)::float8, 1), q.per_shop_limit
+    from wanted w join queue q on q.name = w.queue
+    order by w.queue, w.shop
+    on conflict (queue, shop) do nothing
+    returning queue, shop, id
+)
+select queue, shop, id from made
+union all
+select l.queue, l.shop, l.id from lane l join wanted w on w.queue = l.queue and w.shop = l.shop
+
+-- name: enqueue
+select o_verdict, o_id, o_state, o_run_at, o_created_at, o_max_attempts
+from enqueue_jobs(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20
+)
+
+-- name: wake
+select wake_lanes($1)
