@@ -22,11 +22,14 @@ def folders(*kinds: str) -> list[str]:
         for kind in kinds
         for path in sorted(ROOT.glob(f"{pattern}/tests/{kind}"))
     ]
-    return [str(path.relative_to(ROOT)) for path in found if any(path.glob("test_*.py"))]
+    return [str(path.relative_to(ROOT)) for path in found]
 
 
-def pytest(*args: str) -> list[str]:
-    return [str(BIN / "python"), "-m", "pytest", "--durations=20", "--durations-min=0.5", *args]
+def pytest(*paths: str, workers: int = 0) -> list[list[str]]:
+    """The command for those of the paths that exist: none at all when none does."""
+    found = [path for path in paths if any((ROOT / path).glob("**/test_*.py"))]
+    options = ["--durations=20", "--durations-min=0.5", *([f"-n{workers}"] if workers else [])]
+    return [[str(BIN / "python"), "-m", "pytest", *options, *found]] if found else []
 
 
 def steps() -> dict[str, list[list[str]]]:
@@ -37,10 +40,10 @@ def steps() -> dict[str, list[list[str]]]:
         ],
         "types": [[str(BIN / "mypy"), *(f"-p{name}" for name in PACKAGES)]],
         "imports": [[str(BIN / "lint-imports")]],
-        "unit": [pytest("-n2", *folders("unit"))],
-        "integration": [pytest("-n2", *folders("integration", "contract"), "tests/contract")],
-        "e2e": [pytest("tests/e2e")],
-        "chaos": [pytest("tests/chaos")],
+        "unit": pytest(*folders("unit"), workers=2),
+        "integration": pytest(*folders("integration", "contract"), "tests/contract", workers=2),
+        "e2e": pytest("tests/e2e"),
+        "chaos": pytest("tests/chaos"),
     }
 
 

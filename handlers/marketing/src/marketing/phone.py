@@ -38,6 +38,4 @@ def _checked(text: str) -> str:
     if phonenumbers.is_valid_number(number):
         return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
     reason = phonenumbers.is_possible_number_with_reason(number)
-    raise ValueError(
-        _REASONS.get(reason, "the number lies in no range that its country has given out")
-    )
+    raise ValueError(_REASONS.get(reason, "no phone of its country has such a number"))

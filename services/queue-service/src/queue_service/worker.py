@@ -3,14 +3,14 @@
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import Any
 
 import aiohttp
 from aiohttp import web
 
-from chassis import http_client, lifecycle, logs, postgres
+from chassis import http_client, postgres
 from chassis.crypto import Minter
 from chassis.kernel.clock import SystemClock
 from chassis.leader import Leader
@@ -20,15 +20,178 @@ from mainstay import handler
 from queue_service import metrics
 from queue_service.clients.ratelimits import RateLimits
 from queue_service.core.attempts import Claimed
-from queue_service.core.execute import IsMine, JobContext
+from queue_service.core.execute import IsMine, JobContext, Limiter
 from queue_service.core.leasing import WorkerQueue
 from queue_service.loops.attempts import Attempts
 from queue_service.loops.chores import Chores
 from queue_service.loops.heartbeat import Heartbeat
+from queue_service.loops.historian import Historian
 from queue_service.loops.producer import Producer
+from queue_service.loops.rescuer import Rescuer
 from queue_service.loops.roster import Roster
 from queue_service.loops.settler import Settler
 from queue_service.loops.stager import Stager
 from queue_service.settings import WorkerSettings
-from queue_service.store.engine import SETTINGS, EngineStore
+from queue_service.store.engine import SETTINGS as PINNED
+from queue_service.store.engine import EngineStore, HistoryStore
 from queue_service.store.pulse import PostgresPulse
+
+PROCESS = "queue-worker"
+SERVICE = "queue-service"
+VERSION = "0.1.0"
+CLOCK = SystemClock()
+HANDLER_LOG = logging.getLogger("handler")
+# Of the time to drain; the rest is for those that have to be interrupted.
+GRACE_SHARE = 0.85
+
+SETTINGS = web.AppKey("SETTINGS", WorkerSettings)
+Handlers = Mapping[str, handler.Handler[Any]]
+HANDLERS = web.AppKey("HANDLERS", Handlers)
+DATABASE = web.AppKey("DATABASE", postgres.Database)
+ENGINE = web.AppKey("ENGINE", EngineStore)
+HTTP = web.AppKey("HTTP", aiohttp.ClientSession)
+LIMITER = web.AppKey("LIMITER", Limiter)
+ROSTER = web.AppKey("ROSTER", Roster)
+
+
+def create_app(settings: WorkerSettings, *, handlers: Handlers | None = None) -> web.Application:
+    """`handlers`: by kind; those of the installed packages if not given."""
+    app = base_app(service=SERVICE, version=VERSION, public=False)
+    app[SETTINGS] = settings
+    app[HANDLERS] = known = handler.installed() if handlers is None else handlers
+    for one in known.values():
+        if one.check_settings is not None:
+            one.check_settings(os.environ)
+    app.cleanup_ctx.extend([postgres_ctx, http_ctx, health_ctx, loops_ctx, work_ctx])
+    return app
+
+
+async def postgres_ctx(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    app[DATABASE] = database = await postgres.open_database(
+        settings.database_url.get_secret_value(),
+        size=settings.postgres_pool_size,
+        application=PROCESS,
+        settings=PINNED,
+    )
+    app[ENGINE] = EngineStore(database)
+    try:
+        yield
+    finally:
+        await database.close()
+
+
+async def http_ctx(app: web.Application) -> AsyncIterator[None]:
+    """One session for our own services, one for the handlers."""
+    settings = app[SETTINGS]
+    minter = Minter(service=SERVICE, private_key_pem=settings.service_key.get_secret_value())
+    inward = http_client.open_session()
+    app[LIMITER] = RateLimits(
+        http_client.ServiceClient(
+            name="ratelimit-service",
+            base_url=settings.ratelimit_service_url,
+            session=inward,
+            minter=minter,
+        )
+    )
+    app[HTTP] = outward = aiohttp.ClientSession(trust_env=False)
+    try:
+        yield
+    finally:
+        await outward.close()
+        await inward.close()
+
+
+async def health_ctx(app: web.Application) -> AsyncIterator[None]:
+    told, database = app[health.HEALTH], app[DATABASE]
+
+    async def postgres_check() -> str:
+        return "up" if await database.answers() else "down"
+
+    told.checks = {"postgres": postgres_check}
+    told.needed = frozenset({"postgres"})
+    known: Handlers = app[HANDLERS]
+    kinds = sorted(known)
+    told.facts = lambda: {"dispatch": "postgres", "kinds": kinds}
+    app[health.SUPERVISOR].start(health.HealthSampler(told))
+    yield
+
+
+async def loops_ctx(app: web.Application) -> AsyncIterator[None]:
+    """What any process may do, whoever runs the jobs."""
+    settings, engine = app[SETTINGS], app[ENGINE]
+    supervisor = app[health.SUPERVISOR]
+    supervisor.start(Stager(engine, interval_s=settings.queue_poll_interval_s))
+    chores = [
+        Rescuer(engine, clock=CLOCK),
+        Historian(
+            HistoryStore(app[DATABASE]),
+            completed_d=settings.queue_retention_completed_d,
+            failed_d=settings.queue_retention_failed_d,
+        ),
+    ]
+    supervisor.start(Chores(Leader(app[DATABASE], "worker-chores"), chores))
+    yield
+
+
+async def work_ctx(app: web.Application) -> AsyncIterator[None]:
+    """The jobs themselves. A stop takes no new ones, lets running ones end, gives back the rest."""
+    settings, engine, supervisor = app[SETTINGS], app[ENGINE], app[health.SUPERVISOR]
+    dsn = settings.database_url.get_secret_value()
+    settler = Settler(engine)
+    supervisor.spawn("settler", settler.run())
+    heart = Heartbeat(
+        connect=partial(PostgresPulse, dsn),
+        name=f"{socket.gethostname()}:{os.getpid()}",
+    )
+    attempts = Attempts(
+        handlers=app[HANDLERS],
+        settler=settler,
+        claims=engine,
+        context_of=partial(_context, app),
+        is_believed=lambda: heart.is_believed,
+        clock=CLOCK,
+    )
+
+    def produce(queue: WorkerQueue) -> Producer:
+        return Producer(
+            queue,
+            claims=engine,
+            attempts=attempts,
+            worker=lambda: heart.worker,
+            poll_interval_s=settings.queue_poll_interval_s,
+        )
+
+    roster = Roster(engine, supervisor=supervisor, make=produce)
+    listener = postgres.Listener(
+        dsn,
+        channels={"queue_ready": roster.hint, "queue_changed": lambda _queue: roster.wake()},
+        application=f"{PROCESS}-listen",
+    )
+    metrics.DISPATCH_BACKEND.labels("postgres").set(1)
+    heart.start(on_beat=attempts.on_beat, on_death=attempts.on_death)
+    supervisor.start(roster)
+    supervisor.spawn("listen", listener.run())
+    try:
+        yield
+    finally:
+        await roster.drain()
+        grace_s = settings.drain_timeout_s * GRACE_SHARE
+        await attempts.drain(grace_s=grace_s, interrupt_s=settings.drain_timeout_s - grace_s)
+        await heart.stop()
+
+
+def _context(
+    app: web.Application, job: Claimed, of: handler.Handler[Any] | None, is_mine: IsMine
+) -> JobContext:
+    return JobContext(
+        job,
+        of.delivery if of is not None else handler.Delivery.AT_LEAST_ONCE,
+        http=app[HTTP],
+        environ=os.environ,
+        leases=app[ENGINE],
+        limiter=app[LIMITER],
+        timeout_s=job.timeout_s or (of.timeout_s if of is not None else 0.0),
+        is_mine=is_mine,
+        log=logging.LoggerAdapter(HANDLER_LOG, {"job_id": str(job.id), "kind": job.kind}),
+    )

@@ -24,8 +24,13 @@ LEEWAY_S = 10
 CACHED_TOKENS = 10_000
 
 
-class SealBroken(Exception):
+class SealBroken(errors.Broken):
     """What was sealed cannot be opened: unknown key, or not sealed for this place."""
+
+    code = "decrypt_failed"
+
+    def __init__(self) -> None:
+        super().__init__("what was sealed cannot be opened with the keys we have")
 
 
 class Keyring:
@@ -42,6 +47,8 @@ class Keyring:
             key = base64.b64decode(encoded, validate=True)
             if len(key) != 32:
                 raise ValueError("every key must be 32 bytes of base64")
+            if not name or name in self._ciphers:
+                raise ValueError("every key needs a name of its own")
             self._ciphers[name] = AESGCM(key)
         if not self._ciphers:
             raise ValueError("at least one key is needed")

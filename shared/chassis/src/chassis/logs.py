@@ -3,6 +3,7 @@
 `bind(job_id=…)` adds a field to every later line of the running task.
 """
 
+import json
 import logging
 import re
 import sys
@@ -18,6 +19,9 @@ _TOKENS = re.compile(
     r"|eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_-]+(?:\.[0-9A-Za-z_-]*)?"
     r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
 )
+
+# Not the fields of a dataclass: its repr leaves out what it hides.
+_OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_NON_STR_KEYS
 
 bind = structlog.contextvars.bind_contextvars
 clear = structlog.contextvars.clear_contextvars
@@ -88,4 +92,12 @@ def _scrub_value(value: Any) -> Any:
 
 
 def _dumps(value: Any, **_options: Any) -> str:
-    return orjson.dumps(value, default=lambda other: scrub(repr(other))).decode()
+    """A line never fails its caller: what is no JSON is told by its repr, scrubbed too."""
+    try:
+        return orjson.dumps(value, default=_told, option=_OPTIONS).decode()
+    except TypeError:
+        return json.dumps(value, default=_told, skipkeys=True)
+
+
+def _told(other: Any) -> str:
+    return scrub(repr(other))

@@ -36,7 +36,7 @@ class Migration:
 
     @property
     def is_post(self) -> bool:
-        return self.sql.startswith("-- post")
+        return self.sql.partition("\n")[0].rstrip() == "-- post"
 
 
 def read(directory: Path) -> list[Migration]:

@@ -22,13 +22,14 @@ CONNECT_TIMEOUT_S = 3.0
 LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
+    asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
     asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.QueryCanceledError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.LockNotAvailableError,
     ConnectionError,
     TimeoutError,
@@ -45,6 +46,14 @@ def errors_mapped() -> Any:
         raise errors.Unavailable(
             "the database does not answer", code="database_unavailable"
         ) from error
+
+
+class _Pooled(asyncpg.Connection):
+    """Nobody here changes a session's state for longer than a transaction, so giving a connection
+    back needs no round trip to reset it."""
+
+    def get_reset_query(self) -> str:
+        return ""
 
 
 async def create_pool(
@@ -65,6 +74,7 @@ async def create_pool(
         command_timeout=COMMAND_TIMEOUT_S,
         max_inactive_connection_lifetime=300,
         init=init or use_json,
+        connection_class=_Pooled,
         server_settings={
             "application_name": application,
             "timezone": "UTC",

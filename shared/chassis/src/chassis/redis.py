@@ -42,7 +42,9 @@ class Missed(Exception):
 def connect(url: str, *, max_connections: int = 32) -> driver.Redis:
     client: driver.Redis = driver.Redis.from_url(
         url,
-        socket_timeout=1.0,
+        # The budget of each call bounds it. A time-out of the driver's own goes through `wait_for`,
+        # which in Python 3.11 loses a cancellation that meets a write.
+        socket_timeout=None,
         socket_connect_timeout=CONNECT_S,
         retry=Retry(NoBackoff(), 0),
         retry_on_error=[],

@@ -45,25 +45,32 @@ Model = TypeVar("Model", bound=Settings)
 
 def load(model: type[Model], environ: Mapping[str, str] | None = None) -> Model:
     """Read, or raise SettingsError naming every fault at once."""
-    given = _with_files(os.environ if environ is None else environ)
-    values = {name: given[name.upper()] for name in model.model_fields if given.get(name.upper())}
+    values, faults = _given(model, os.environ if environ is None else environ)
+    unread = {fault.partition("_FILE:")[0] for fault in faults}
     try:
-        return model.model_validate(values)
+        loaded = model.model_validate(values)
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
-        raise SettingsError("; ".join(faults)) from None
+        said = [(".".join(map(str, e["loc"])).upper(), e["msg"]) for e in error.errors()]
+        faults += [f"{name}: {message}" for name, message in said if name not in unread]
+    if faults:
+        raise SettingsError("; ".join(faults))
+    return loaded
 
 
-def _with_files(environ: Mapping[str, str]) -> dict[str, str]:
-    values = dict(environ)
-    for name, path in environ.items():
-        if not name.endswith("_FILE") or not path:
-            continue
-        try:
-            values.setdefault(name.removesuffix("_FILE"), Path(path).read_text().strip())
-        except OSError as error:
-            raise SettingsError(f"{name}: cannot be read: {error.strerror}") from None
-    return values
+def _given(model: type[Settings], environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Values by field, empty ones left out, and the files that cannot be read. Only our own
+    names count: `SSL_CERT_FILE` and the like are other people's."""
+    values, faults = {}, []
+    for field in model.model_fields:
+        name = field.upper()
+        if environ.get(name):
+            values[field] = environ[name]
+        elif path := environ.get(f"{name}_FILE"):
+            try:
+                values[field] = Path(path).read_text().strip()
+            except (OSError, UnicodeDecodeError) as error:
+                faults.append(f"{name}_FILE: cannot be read: {type(error).__name__}")
+    return values, faults
 
 
 def redacted(settings: Settings) -> dict[str, Any]:

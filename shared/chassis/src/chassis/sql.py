@@ -33,6 +33,8 @@ def _read(path: Path) -> Queries:
     blocks = dict(zip(pieces[1::2], (text.strip() for text in pieces[2::2]), strict=True))
     if not blocks:
         raise ValueError(f"{path.name} holds no named statement")
+    if len(blocks) != len(pieces) // 2:
+        raise ValueError(f"{path.name} gives two statements one name")
     return Queries(path, blocks)
 
 

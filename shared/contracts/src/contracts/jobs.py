@@ -156,6 +156,18 @@ class JobQuery(Query):
     cursor: str | None = None
 
 
+class JobPage(Answer):
+    items: list[Job]
+    next_cursor: str | None = None
+
+
+class PageQuery(Query):
+    """A list without filters."""
+
+    limit: Limit = 50
+    cursor: str | None = None
+
+
 class ServedBy(StrEnum):
     WORKER = "worker"
     PULL = "pull"
@@ -189,6 +201,11 @@ class Queue(Answer):
     weights: dict[str, float] = Field(default_factory=dict)
     depth: dict[str, int]
     oldest_ready_age_s: float | None = None
+
+
+class QueuePage(Answer):
+    items: list[Queue]
+    next_cursor: str | None = None
 
 
 class BatchCreate(Said):
@@ -252,6 +269,11 @@ class Batch(Answer):
     closed_at: Moment | None = None
     finished_at: Moment | None = None
     on_complete_id: UUID | None = None
+
+
+class BatchPage(Answer):
+    items: list[Batch]
+    next_cursor: str | None = None
 
 
 class RejectedRow(Answer):

@@ -1,6 +1,6 @@
 """Two attitudes of wire models: strict about what we are told, lenient about answers."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import (
@@ -34,7 +34,10 @@ class Query(BaseModel):
 def _aware(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("a time needs its offset, e.g. 2026-11-24T09:00:00Z")
-    return moment
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a time beyond the years 1 to 9999 in UTC") from None
 
 
 def _rfc3339(moment: datetime) -> str:

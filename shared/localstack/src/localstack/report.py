@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from localstack.campaign import OWNER, Outcome
+from localstack.campaign import Outcome
 from mainstay.answers import Batch
 
 PLAIN_EVERY_S = 2.0
@@ -105,10 +105,9 @@ def _failures(outcome: Outcome) -> list[str]:
 
 
 def _on_complete(outcome: Outcome) -> str:
-    job, times = outcome.on_complete, outcome.messages.get(OWNER, 0)
-    state = job.state if job is not None else "never made"
-    how_often = {1: "once"}.get(times, f"{times} times")
-    return f"on_complete: {state}; the shop's owner was told {how_often}"
+    jobs = outcome.on_complete
+    told = ", ".join(f"{job.kind} {job.state}" for job in jobs) or "never started"
+    return f"on_complete: {told}" + ("" if len(jobs) < 2 else f" ({len(jobs)} times)")
 
 
 def _pairs(pairs: Iterable[tuple[str, object]]) -> str:

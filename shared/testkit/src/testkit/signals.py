@@ -3,16 +3,24 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 Answer = TypeVar("Answer")
 FIRST_POLL_S = 0.005
 LAST_POLL_S = 0.1
 
 
+@overload
 async def eventually(
-    predicate: Callable[[], Answer | Awaitable[Answer]], within_s: float = 5.0
-) -> Answer:
+    predicate: Callable[[], Awaitable[Answer]], within_s: float = ...
+) -> Answer: ...
+
+
+@overload
+async def eventually(predicate: Callable[[], Answer], within_s: float = ...) -> Answer: ...
+
+
+async def eventually(predicate: Callable[[], Any], within_s: float = 5.0) -> Any:
     """The first truthy answer of `predicate` (plain or async). It may also assert: an
     AssertionError means not yet. AssertionError with the last word after `within_s` seconds."""
     loop = asyncio.get_running_loop()
@@ -33,7 +41,7 @@ async def eventually(
         pause_s = min(pause_s * 1.5, LAST_POLL_S)
 
 
-async def _ask(predicate: Callable[[], Answer | Awaitable[Answer]], left_s: float) -> Answer:
+async def _ask(predicate: Callable[[], Any], left_s: float) -> Any:
     answer = predicate()
     if not inspect.isawaitable(answer):
         return answer

@@ -9,13 +9,13 @@ import aio_pika
 import asyncpg
 import pytest
 import redis.asyncio
-from testkit.databases import Databases
-from testkit.signals import eventually
 
 from localstack.servers import process
 from localstack.servers.postgres import PostgresServer
 from localstack.servers.rabbit import RabbitServer
 from localstack.servers.redis import RedisServer
+from testkit.databases import Databases
+from testkit.signals import eventually
 
 
 @pytest.fixture
@@ -106,6 +106,7 @@ async def test_a_private_rabbit_keeps_confirmed_messages_over_a_kill(
     connection = await aio_pika.connect(private_rabbit.url, timeout=10)
     channel = await connection.channel(publisher_confirms=True)
     await channel.declare_queue("q", durable=True, arguments={"x-queue-type": "quorum"})
+    private_rabbit.settle_declarations()
     await channel.default_exchange.publish(
         aio_pika.Message(b"kept", delivery_mode=aio_pika.DeliveryMode.PERSISTENT), "q", timeout=10
     )

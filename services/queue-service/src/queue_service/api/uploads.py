@@ -16,7 +16,7 @@ from chassis.kernel import errors
 from chassis.web import body
 from chassis.web.app import CALLER
 from contracts import jobs as wire
-from queue_service.api import keys, paths
+from queue_service.api import keys, paths, render
 from queue_service.core import rows, uploads
 
 CSV = "text/csv"
@@ -45,7 +45,7 @@ async def add(request: web.Request) -> web.Response:
     else:
         async with aclosing(_items(request, query, _arriving(request))) as items:
             receipt = await use_case.receive(upload, items)
-    return body.respond(_told(receipt), backend=keys.BACKEND, road=keys.ROAD)
+    return render.answer(_told(receipt))
 
 
 async def _all_or_nothing(

@@ -4,6 +4,7 @@ A batch is finished when it is closed and every job in it has reached a final st
 one transaction with the event that tells of it and the job that follows it (`on_complete`).
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,11 +12,17 @@ from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
-from chassis.kernel import errors
+from chassis.kernel import canonical, errors, ids
+from chassis.kernel.clock import rfc3339
+from contracts import events
+from contracts import jobs as wire
 from queue_service.core import ports
+from queue_service.core.enqueue import due_at, key_reused, unknown_queue
+from queue_service.core.jobs import NewJob
 
 # Under this name the args of an `on_complete` job tell how the batch ended.
 COUNTS = "batch"
+SOURCE = "queue-service"
 
 
 class Live(StrEnum):
@@ -90,20 +97,6 @@ class Batch:
         return self.remaining / self.rate if self.rate else None
 
 
-@dataclass(frozen=True, slots=True)
-class RejectedRow:
-    line: int
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a page of batches goes on."""
-
-    created_at: datetime
-    id: UUID
-
-
 class BatchStore(Protocol):
     async def create(self, new: NewBatch) -> bool:
         """False when the id is there already."""
@@ -116,14 +109,8 @@ class BatchStore(Protocol):
     async def get(self, batch_id: UUID) -> Batch | None: ...
 
     async def newest(
-        self, *, shop: str | None, after: Position | None, limit: int
+        self, *, shop: str | None, after: ports.Position | None, limit: int
     ) -> Sequence[Batch]: ...
-
-    async def rejected(
-        self, batch_id: UUID, *, after: tuple[str, int] | None, limit: int
-    ) -> Sequence[tuple[str, int, RejectedRow]]:
-        """(source, row number, row) in that order."""
-        ...
 
     async def close(self, batch_id: UUID) -> None: ...
 
@@ -136,7 +123,7 @@ class Batches:
     """The life of a batch. `shop` is the caller's own: another's batches do not exist for it."""
 
     def __init__(
-        self, *, batches: BatchStore, queues: ports.QueueStore, sweep_soon: "Wake"
+        self, *, batches: BatchStore, queues: ports.QueueNames, sweep_soon: "Wake"
     ) -> None:
         self._batches = batches
         self._queues = queues
@@ -151,9 +138,7 @@ class Batches:
         if fingerprint == new.fingerprint and shop == new.shop:
             return await self._known(new.id), False
         if keyed:
-            raise errors.Invalid(
-                "the Idempotency-Key was used with another body", code="idempotency_key_reused"
-            )
+            raise key_reused()
         raise errors.Conflict("the id belongs to something else", code="id_taken")
 
     async def _require_queues(self, new: NewBatch) -> None:
@@ -161,7 +146,7 @@ class Batches:
         if new.on_complete is not None:
             wanted["/on_complete/queue"] = new.on_complete["queue"]
         for pointer, name in wanted.items():
-            if await self._queues.get(name) is None:
+            if not await self._queues.has(name):
                 raise unknown_queue(name, pointer)
 
     async def get(self, batch_id: UUID, *, shop: str | None) -> Batch:
@@ -171,15 +156,9 @@ class Batches:
         return batch
 
     async def newest(
-        self, *, shop: str | None, after: Position | None, limit: int
+        self, *, shop: str | None, after: ports.Position | None, limit: int
     ) -> Sequence[Batch]:
         return await self._batches.newest(shop=shop, after=after, limit=limit)
-
-    async def rejected(
-        self, batch_id: UUID, *, shop: str | None, after: tuple[str, int] | None, limit: int
-    ) -> Sequence[tuple[str, int, RejectedRow]]:
-        await self.get(batch_id, shop=shop)
-        return await self._batches.rejected(batch_id, after=after, limit=limit)
 
     async def close(self, batch_id: UUID, *, shop: str | None) -> Batch:
         """No more items. Closing twice is closing once."""
@@ -220,13 +199,52 @@ class Wake(Protocol):
     def __call__(self) -> None: ...
 
 
-def unknown_queue(name: str, pointer: str) -> errors.Invalid:
-    detail = f"there is no queue {name}"
-    return errors.Invalid(detail, code="unknown_queue", flaws=[errors.Flaw(pointer, detail)])
+def completed_event(batch: Batch, at: datetime) -> events.Envelope:
+    """One for ever: its id comes out the same whoever makes it."""
+    told = events.BatchCompleted(
+        batch_id=batch.id,
+        name=batch.name,
+        shop=batch.shop,
+        total=batch.total,
+        completed=batch.completed,
+        failed=batch.failed,
+        cancelled=batch.cancelled,
+        finished_at=at,
+    )
+    return events.Envelope(
+        id=ids.derived_id("event", events.BATCH_COMPLETED, str(batch.id)),
+        source=SOURCE,
+        type=events.BATCH_COMPLETED,
+        time=at,
+        subject=str(batch.id),
+        shop=batch.shop,
+        data=told.model_dump(mode="json"),
+    )
 
 
-def completion_args(batch: Batch, finished_at: str) -> dict[str, Any]:
-    """What an `on_complete` job is told, beside its own args, under `COUNTS`."""
+def completion_job(batch: Batch, at: datetime) -> NewJob | None:
+    """The job that follows a batch. Under `COUNTS` its args tell how the batch ended."""
+    if batch.on_complete is None:
+        return None
+    said = wire.JobCreate.model_validate_json(json.dumps(batch.on_complete))
+    return NewJob(
+        id=ids.derived_id("batch", str(batch.id), "complete"),
+        kind=said.kind,
+        queue=said.queue,
+        args={**said.args, COUNTS: _counts(batch, at)},
+        fingerprint=canonical.fingerprint(batch.on_complete),
+        shop=said.shop or batch.shop,
+        priority=said.priority,
+        run_at=due_at(said, at),
+        max_attempts=said.max_attempts,
+        timeout_s=said.timeout_s,
+        tags=said.tags,
+        retry=said.retry.model_dump() if said.retry is not None else None,
+        notify=said.notify,
+    )
+
+
+def _counts(batch: Batch, at: datetime) -> dict[str, Any]:
     return {
         "id": str(batch.id),
         "name": batch.name,
@@ -237,5 +255,5 @@ def completion_args(batch: Batch, finished_at: str) -> dict[str, Any]:
         "failed": batch.failed,
         "cancelled": batch.cancelled,
         "rejected_rows": batch.rejected_rows,
-        "finished_at": finished_at,
+        "finished_at": rfc3339(at),
     }

@@ -1,7 +1,7 @@
 """Rows into jobs: judged one by one, stored in chunks, each row one job however often it is sent.
 
-A row is known by (batch, source, number); its job's id is derived from that. What a chunk stored
-stays when the upload breaks off, and sending everything again adds only what is missing.
+A row is known by (batch, source, number), noted in the transaction that makes its job. What a chunk
+stored stays when the upload breaks off, and sending everything again adds only what is missing.
 """
 
 import json
@@ -18,7 +18,7 @@ from chassis.kernel import canonical, errors
 CHUNK_ROWS = 500
 CHUNK_BYTES = 1024 * 1024
 MAX_ARGS_BYTES = 256 * 1024
-# How many refused rows one answer lists; all of them can be read from the batch.
+# How many refused rows one answer lists; the others are counted.
 MAX_LISTED = 1000
 MAX_FLAWS = 20
 MAX_DETAIL = 300
@@ -204,7 +204,7 @@ class Uploads:
             line=item.line,
             size=item.size,
             args=args,
-            shop=item.shop or target.shop,
+            shop=item.shop,
             priority=item.priority,
             run_at=item.run_at,
             tags=item.tags,

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from chassis import logs
 from chassis.kernel.clock import Clock
-from mainstay.handler import Handler
+from mainstay.handler import Cancel, Handler
 from queue_service import metrics
 from queue_service.core import attempts
 from queue_service.core.attempts import Claimed, Ended, Raised, Settlement, Status, Verb
@@ -27,9 +27,7 @@ EXPIRED = "expired"
 
 
 class ContextOf(Protocol):
-    def __call__(
-        self, job: Claimed, of: Handler[Any] | None, is_mine: IsMine
-    ) -> JobContext: ...
+    def __call__(self, job: Claimed, of: Handler[Any] | None, is_mine: IsMine) -> JobContext: ...
 
 
 @dataclass(slots=True)
@@ -72,6 +70,7 @@ class Attempts:
         self._clock = clock
         self._holds: dict[UUID, _Hold] = {}
         self._strangers: dict[tuple[UUID, int], float] = {}
+        self._returning: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._holds)
@@ -100,7 +99,7 @@ class Attempts:
         for job in jobs:
             self._holds.pop(job.id, None)
 
-    async def drain(self, *, grace_s: float) -> None:
+    async def drain(self, *, grace_s: float, interrupt_s: float) -> None:
         """Let running jobs end; then interrupt them, and they go back too."""
         tasks = [hold.task for hold in self._holds.values() if hold.task is not None]
         if not tasks:
@@ -111,7 +110,7 @@ class Attempts:
             task.cancel()
         if late:
             log.warning("interrupted", jobs=len(late))
-            await asyncio.wait(late, timeout=grace_s)
+            await asyncio.wait(late, timeout=interrupt_s)
             await self._claims.wake(sorted(lanes))
 
     def on_beat(self, beat: Beat) -> None:
@@ -130,7 +129,9 @@ class Attempts:
             if now - since >= STRANGER_AFTER_S:
                 del strangers[key]
                 log.warning("stranger_released", job_id=str(key[0]))
-                asyncio.ensure_future(self._release(*key))
+                returning = asyncio.create_task(self._release(*key))
+                self._returning.add(returning)
+                returning.add_done_callback(self._returning.discard)
         self._strangers = strangers
 
     def on_death(self, worker: UUID) -> None:
@@ -167,7 +168,7 @@ class Attempts:
     async def _ended(self, hold: _Hold, max_age_s: float | None) -> Ended:
         job, now = hold.job, self._clock.now()
         if hold.is_cancelled:
-            return Ended(attempts.handler.Cancel("cancelled before it started"), now, 0.0)
+            return Ended(Cancel("cancelled before it started"), now, 0.0)
         if max_age_s is not None and now - job.created_at > timedelta(seconds=max_age_s):
             return Ended(Raised(EXPIRED, f"it waited longer than {max_age_s:g} s", False), now, 0.0)
         of = self._handlers.get(job.kind)

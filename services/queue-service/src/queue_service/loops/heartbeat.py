@@ -43,22 +43,20 @@ class Beat:
 
 
 class Heartbeat:
-    """`start()`, wait for `registered`, `stop()`. Callbacks run on the loop that started it."""
+    """`start()`, then `stop()`. `worker` is the id to claim under now."""
 
     def __init__(
         self,
         *,
         connect: Callable[[], Pulse],
         name: str,
-        on_beat: Callable[[Beat], None],
-        on_death: Callable[[UUID], None],
     ) -> None:
         self.worker = ids.new_id()
         self.registered = asyncio.Event()
         self._connect = connect
         self._name = name
-        self._on_beat = on_beat
-        self._on_death = on_death
+        self._on_beat: Callable[[Beat], None] = lambda _beat: None
+        self._on_death: Callable[[UUID], None] = lambda _worker: None
         self._believed_until = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._main, name="heartbeat", daemon=True)
@@ -69,7 +67,9 @@ class Heartbeat:
         """May our leases still be ours, by our own clock?"""
         return time.monotonic() < self._believed_until
 
-    def start(self) -> None:
+    def start(self, *, on_beat: Callable[[Beat], None], on_death: Callable[[UUID], None]) -> None:
+        """Callbacks run on the running loop."""
+        self._on_beat, self._on_death = on_beat, on_death
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 

@@ -126,7 +126,8 @@ class EnqueueWriter:
 
     async def _store(self, calls: Sequence[_Call]) -> None:
         jobs = [job for call in calls for job in call.jobs]
-        async with self._database.transaction() as connection:
+        # Lanes may stay without their jobs, so one statement, a transaction of its own, is enough.
+        async with self._database.connection() as connection:
             stored = await self.put_within(connection, jobs)
         at = 0
         for call in calls:
@@ -160,7 +161,7 @@ class EnqueueWriter:
             [job.max_attempts for job in jobs],
             [job.timeout_s for job in jobs],
             [job.notify for job in jobs],
-            [_array(job.tags) for job in jobs],
+            [text_array(job.tags) for job in jobs],
             [job.retry for job in jobs],
             [job.fingerprint for job in jobs],
             [job.args for job in jobs],
@@ -176,7 +177,7 @@ def _lane(job: NewJob) -> tuple[str, str]:
     return job.queue, job.shop or ""
 
 
-def _array(items: Sequence[str]) -> str:
+def text_array(items: Sequence[str]) -> str:
     """The text of a Postgres array: arrays of arrays must not be ragged."""
     quoted = (item.replace("\\", "\\\\").replace('"', '\\"') for item in items)
     return "{" + ",".join(f'"{item}"' for item in quoted) + "}"

@@ -69,8 +69,11 @@ class Breaker:
             self._enter(State.CLOSED)
         return self._state
 
-    def admit(self) -> Ticket | None:
-        """A ticket when a call may go out now, else None. Every ticket must be given back."""
+    def admit(self, *, essential: bool = False) -> Ticket | None:
+        """A ticket when a call may go out now, else None. Every ticket must be given back.
+
+        `essential`: there is no other way to do it, so the ramp does not hold it back.
+        """
         match self.state:
             case State.OPEN:
                 return None
@@ -79,7 +82,7 @@ class Breaker:
                     return None
                 self._in_flight += 1
             case State.RECOVERING:
-                if self._uniform(0.0, 1.0) > self._share():
+                if not essential and self._uniform(0.0, 1.0) > self._share():
                     return None
             case State.CLOSED:
                 pass

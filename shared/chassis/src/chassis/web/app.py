@@ -4,6 +4,7 @@ The middleware is the edge of the process: it begins the trace, binds the deadli
 turns every failure into a problem document, the framework's own included.
 """
 
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ Authenticate = Callable[[web.Request], Awaitable[Caller]]
 CALLER = web.RequestKey("CALLER", Caller)
 OPERATION = "mainstay_operation"
 DEADLINE_MAX_S = 120.0
+_MILLISECONDS = re.compile(r"0*[1-9][0-9]{0,8}")
+# A method is a word of the caller's: what is none of these must not become a label of its own.
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 # Scopes that are no API key's: `open` needs no caller at all, `service` is services' own talk.
 OPEN = "open"
@@ -103,7 +107,8 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     finally:
         metrics.HTTP_IN_FLIGHT.dec()
     route = _route(request)
-    metrics.HTTP_REQUESTS.labels(request.method, route, str(response.status)).inc()
+    method = request.method if request.method in METHODS else "other"
+    metrics.HTTP_REQUESTS.labels(method, route, str(response.status)).inc()
     metrics.HTTP_DURATION_S.labels(route).observe(time.monotonic() - started)
     return response
 
@@ -133,7 +138,7 @@ def _deadline(request: web.Request) -> deadline.Deadline:
     if given is None:
         operation: Operation | None = getattr(request.match_info.handler, OPERATION, None)
         return deadline.Deadline.after(operation.timeout_s if operation else deadline.DEFAULT_S)
-    if not given.isdigit() or int(given) == 0:
+    if not _MILLISECONDS.fullmatch(given):
         raise errors.Invalid(f"{deadline.HEADER} must be a positive number of milliseconds")
     return deadline.Deadline.after(min(int(given) / 1000, DEADLINE_MAX_S) - deadline.HOP_COST_S)
 

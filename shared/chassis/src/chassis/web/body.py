@@ -5,6 +5,7 @@ Bytes that are not one JSON value are 400; a value outside what we take is 422 w
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -26,7 +27,7 @@ JSON_TYPES = frozenset({"application/json"})
 
 # Cheap signs that a body may hold what `screen` refuses; most bodies show none and skip the walk.
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_SUSPICIOUS = re.compile(rb"\\u0000|\\u[dD][89a-fA-F]|\d{19}|\x00")
+_SUSPICIOUS = re.compile(rb"\\u0000|\\u[dD][89a-fA-F]|\d{19}|[eE]\+?\d{3}")
 
 
 async def read_bytes(request: web.Request, *, limit: int = MAX_BODY_BYTES) -> bytes:
@@ -94,7 +95,7 @@ def _refusal(message: str, raw: bytes) -> errors.Fault:
             screen(json.loads(raw))
         except errors.Invalid as fault:
             return fault
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
     return errors.Malformed(f"the body is not valid JSON: {message}")
 
@@ -113,8 +114,11 @@ def _unfaithful(value: Any, pointer: str, depth: int) -> Iterator[errors.Flaw]:
     match value:
         case str():
             yield from _unfaithful_text(value, pointer)
-        case bool() | None | float():
+        case bool() | None:
             pass
+        case float():
+            if not math.isfinite(value):
+                yield errors.Flaw(pointer, "a number beyond the range of a double")
         case int():
             if not INT_MIN <= value <= INT_MAX:
                 yield errors.Flaw(pointer, "an integer beyond 64 bit")

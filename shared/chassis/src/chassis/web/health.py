@@ -12,9 +12,11 @@ from typing import Any
 import prometheus_client
 from aiohttp import web
 
-from chassis import lifecycle
+from chassis import lifecycle, logs
 from chassis.kernel.clock import Clock, SystemClock, rfc3339
 from chassis.web import body
+
+log = logs.get(__name__)
 
 # Answers "up", "down" or "absent"; must come back within a second.
 Check = Callable[[], Awaitable[str]]
@@ -75,9 +77,18 @@ class HealthSampler(lifecycle.Loop):
 
     async def run_once(self) -> bool:
         for name, check in self._health.checks.items():
-            self._health.seen[name] = await check()
+            self._health.seen[name] = await _asked(name, check)
         self._health.sampled_at = self._clock.now()
         return False
+
+
+async def _asked(name: str, check: Check) -> str:
+    """A check that breaks has seen nothing good, and must not hide what the others saw."""
+    try:
+        return await check()
+    except Exception as error:
+        log.error("health_check_broke", check=name, exc_info=error)
+        return "down"
 
 
 HEALTH = web.AppKey("HEALTH", Health)

@@ -21,6 +21,9 @@ def document(*, title: str, version: str, operations: Sequence[Operation]) -> di
     _, definitions = models_json_schema(
         [(model, "validation") for model in models], ref_template=REF
     )
+    schemas = dict(definitions.get("$defs", {}))
+    for query in {o.query for o in operations if o.query is not None}:
+        schemas |= query.model_json_schema(ref_template=REF).get("$defs", {})
     paths: dict[str, dict[str, Any]] = {}
     for operation in sorted(operations, key=lambda one: (one.path, one.method)):
         path = _PLACE.sub(r"{\1}", operation.path)
@@ -30,7 +33,7 @@ def document(*, title: str, version: str, operations: Sequence[Operation]) -> di
         "info": {"title": title, "version": version},
         "paths": paths,
         "components": {
-            "schemas": {**definitions.get("$defs", {}), "Problem": _PROBLEM},
+            "schemas": {**schemas, "Problem": _PROBLEM},
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
     }

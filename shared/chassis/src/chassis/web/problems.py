@@ -1,6 +1,8 @@
 """RFC 9457 problem documents: the one place where a kind of failure becomes an HTTP answer."""
 
+import json
 import math
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -93,21 +95,44 @@ def raise_for(status: int, body: bytes, headers: Mapping[str, str]) -> None:
     """Turn another service's refusal back into the fault it was."""
     if status < 400:
         return
-    try:
-        given: dict[str, Any] = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        given = {}
+    given = _read(body)
     kind = _BY_STATUS.get(status, errors.Unavailable if status >= 500 else errors.Invalid)
+    code = given.get("code")
+    if code == errors.Ambiguous.code:
+        kind = errors.Ambiguous
     retry_after = headers.get("Retry-After", "")
     raise kind(
         str(given.get("detail", f"upstream answered {status}")),
-        code=given.get("code"),
-        flaws=[errors.Flaw(e["pointer"], e["detail"]) for e in given.get("errors", [])],
-        retry_after_s=float(retry_after) if retry_after.isdigit() else None,
+        code=code if isinstance(code, str) else None,
+        flaws=_flaws(given.get("errors")),
+        retry_after_s=float(retry_after) if re.fullmatch("[0-9]{1,9}", retry_after) else None,
     )
 
 
+def _read(body: bytes) -> dict[str, Any]:
+    """The document; whatever else stands in our way says no more than its status."""
+    try:
+        given = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return given if isinstance(given, dict) else {}
+
+
+def _flaws(told: object) -> list[errors.Flaw]:
+    listed = told if isinstance(told, list) else []
+    return [
+        errors.Flaw(str(one.get("pointer", "")), str(one.get("detail", "")))
+        for one in listed
+        if isinstance(one, dict)
+    ]
+
+
 def _answer(body: dict[str, Any], headers: dict[str, str]) -> web.Response:
+    try:
+        said = orjson.dumps(body)
+    except TypeError:
+        # Half a surrogate pair out of the caller's own words: only escapes can carry it.
+        said = json.dumps(body).encode()
     return web.Response(
-        status=body["status"], body=orjson.dumps(body), content_type=CONTENT_TYPE, headers=headers
+        status=body["status"], body=said, content_type=CONTENT_TYPE, headers=headers
     )

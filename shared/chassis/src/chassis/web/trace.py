@@ -5,8 +5,8 @@ import secrets
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-_FORM = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
-_ZERO = "0" * 32
+# Version ff and ids of zeros are invalid.
+_FORM = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0+-)([0-9a-f]{32})-(?!0+-)[0-9a-f]{16}-([0-9a-f]{2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ _current: ContextVar[Trace | None] = ContextVar("trace", default=None)
 def begin(traceparent: str | None = None) -> Trace:
     """Continue the caller's trace, or start one; becomes current for this task."""
     match = _FORM.fullmatch(traceparent) if traceparent else None
-    if match is not None and match[1] != _ZERO:
-        trace = Trace(match[1], secrets.token_hex(8), match[3])
+    if match is not None:
+        trace = Trace(match[1], secrets.token_hex(8), match[2])
     else:
         trace = Trace(secrets.token_hex(16), secrets.token_hex(8))
     _current.set(trace)

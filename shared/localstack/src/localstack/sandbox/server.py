@@ -103,7 +103,8 @@ class Sandbox:
         try:
             self._faults.put(Fault.model_validate_json(await request.read()))
         except ValidationError as error:
-            return web.json_response({"errors": error.errors(include_url=False)}, status=422)
+            wrong = error.errors(include_url=False, include_input=False, include_context=False)
+            return web.json_response({"errors": wrong}, status=422)
         return web.json_response(self._faults.document())
 
     async def healthz(self, _request: web.Request) -> web.Response:

@@ -1,0 +1,82 @@
+"""queue-service's own engine in this process, without HTTP: the same code that its app wires."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import UUID
+
+import queue_service
+from bench.load import BODY
+from chassis import migrate, postgres
+from chassis.kernel import ids
+from queue_service.core.attempts import Settlement, Verb
+from queue_service.core.jobs import NewJob
+from queue_service.store import engine, enqueue
+from queue_service.store.pulse import PostgresPulse
+
+QUEUE = "bench"
+MIGRATIONS = Path(queue_service.__file__).parent / "store" / "migrations"
+CLAIM, LANES = 500, 500
+
+
+@asynccontextmanager
+async def database(dsn: str) -> AsyncIterator[postgres.Database]:
+    await migrate.migrate(dsn, MIGRATIONS)
+    opened = await postgres.open_database(
+        dsn, size=8, application="bench", settings=engine.SETTINGS
+    )
+    try:
+        await opened.execute(
+            "insert into queue (name, served_by, concurrency, max_attempts, timeout_s, retry)"
+            " values ($1, 'worker', 1000, 5, 30, $2)",
+            QUEUE,
+            {"base_s": 5, "factor": 2, "max_s": 3600, "jitter": 0.5},
+        )
+        yield opened
+    finally:
+        await opened.close()
+
+
+class Enqueuer:
+    def __init__(self, opened: postgres.Database) -> None:
+        self._writer = enqueue.EnqueueWriter(opened)
+        self._task = asyncio.create_task(self._writer.run())
+
+    async def enqueue(self) -> None:
+        job = NewJob(
+            id=ids.new_id(), kind=str(BODY["kind"]), queue=QUEUE, args={"n": 1}, fingerprint="f"
+        )
+        await self._writer.put([job])
+
+    async def fill(self, jobs: int) -> None:
+        for start in range(0, jobs, CLAIM):
+            await asyncio.gather(*(self.enqueue() for _ in range(min(CLAIM, jobs - start))))
+
+    async def close(self) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+
+async def drain(opened: postgres.Database, dsn: str) -> int:
+    """Claim and settle everything that is ready, as fenced and fair as a worker; how many."""
+    store, worker = engine.EngineStore(opened), ids.new_id()
+    await _register(dsn, worker)
+    settled = 0
+    while True:
+        jobs, dry = await store.claim(QUEUE, worker, want=CLAIM, lanes=LANES)
+        if not jobs and not await store.wake(dry):
+            return settled
+        outcomes = [
+            Settlement(id=job.id, lease_no=job.lease_no, verb=Verb.COMPLETED, result={})
+            for job in jobs
+        ]
+        settled += len(await store.settle(outcomes)) if outcomes else 0
+
+
+async def _register(dsn: str, worker: UUID) -> None:
+    pulse = PostgresPulse(dsn)
+    await pulse.register(worker, "bench")
+    await pulse.close()

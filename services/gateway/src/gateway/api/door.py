@@ -1,0 +1,80 @@
+"""The door: who is it, and may it come in now? Before a byte of the body is read."""
+
+from aiohttp import web
+
+from chassis.crypto import Caller
+from chassis.kernel import errors
+from chassis.web import auth
+from gateway.api import keys as app_keys
+from gateway.core import hops, keys
+
+SHOP_HEADER = "Mainstay-Shop"
+GATEWAY = "gateway"
+KEY_MAX = 255
+
+
+async def authenticate(request: web.Request) -> Caller:
+    """For every operation that needs a key. Without one, the address is what is counted."""
+    address = client_address(request)
+    if "Authorization" not in request.headers:
+        await _admit(request, None, None, address)
+    presented = auth.bearer(request)
+    identity = await request.app[app_keys.AUTHENTICATE](presented, address)
+    await _admit(request, identity, _shop(request, identity), address)
+    request[app_keys.IDENTITY] = identity
+    return Caller(
+        service=GATEWAY, key_id=identity.key_id, shop=identity.shop, scopes=identity.scopes
+    )
+
+
+async def admit_anybody(request: web.Request) -> None:
+    """For operations without a key."""
+    await _admit(request, None, None, client_address(request))
+
+
+def client_address(request: web.Request) -> str:
+    forwarded_for = ",".join(request.headers.getall("X-Forwarded-For", []))
+    return hops.client(request.remote or "", forwarded_for, request.app[app_keys.TRUSTED_HOPS])
+
+
+def idempotency_key(request: web.Request) -> str | None:
+    given = request.headers.get("Idempotency-Key")
+    if given is None:
+        return None
+    if not 1 <= len(given) <= KEY_MAX:
+        raise errors.Invalid(f"an Idempotency-Key has 1 to {KEY_MAX} characters")
+    if any("\ud800" <= char <= "\udfff" for char in given):
+        raise errors.Invalid("an Idempotency-Key must be UTF-8")
+    return given
+
+
+async def tell(request: web.Request, response: web.StreamResponse) -> None:
+    """Signal: what was degraded about letting it in is said in every answer."""
+    said = request.get(app_keys.DEGRADED)
+    if said is None:
+        return
+    others = response.headers.get("Degraded")
+    if others is None:
+        response.headers["Degraded"] = said
+    elif said not in others:
+        response.headers["Degraded"] = f"{others}, {said}"
+
+
+async def _admit(
+    request: web.Request, identity: keys.Identity | None, shop: str | None, address: str
+) -> None:
+    admission = request.app[app_keys.ADMISSION]
+    degraded = await admission(identity=identity, shop=shop, address=address)
+    if degraded is not None:
+        request[app_keys.DEGRADED] = degraded
+
+
+def _shop(request: web.Request, identity: keys.Identity) -> str | None:
+    """The shop that the request is about, as far as that shows outside the body."""
+    shop = request.match_info.get("shop") or request.headers.get(SHOP_HEADER)
+    if not shop:
+        return identity.shop
+    shop = shop.strip().lower()
+    if identity.shop is not None and shop != identity.shop:
+        raise errors.Denied("this key belongs to another shop", code="other_shop")
+    return shop

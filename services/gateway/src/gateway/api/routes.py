@@ -1,0 +1,80 @@
+"""What the gateway itself answers. What its owners answer is in `offers`."""
+
+from chassis.web.app import OPEN, SERVICE, Operation
+from contracts import gateway as wire
+from gateway.api import api_keys, events, system
+
+ADMIN = "admin"
+
+INTERNAL = [
+    Operation(
+        method="POST",
+        path="/internal/v1/events",
+        handler=events.take,
+        summary="Take over events, each once",
+        scope=SERVICE,
+        request=wire.EventsPosted,
+        response=wire.EventsTaken,
+        tag="internal",
+    )
+]
+PUBLIC = [
+    Operation(
+        method="POST",
+        path="/v1/keys",
+        handler=api_keys.create,
+        summary="Make an API key; it is shown in this answer alone",
+        scope=ADMIN,
+        request=wire.KeyCreate,
+        response=wire.ApiKeyCreated,
+        status=201,
+        also=(200,),
+        tag="keys",
+    ),
+    Operation(
+        method="GET",
+        path="/v1/keys",
+        handler=api_keys.list_all,
+        summary="All API keys, newest first, without the keys themselves",
+        scope=ADMIN,
+        response=wire.ApiKeys,
+        tag="keys",
+    ),
+    Operation(
+        method="DELETE",
+        path="/v1/keys/{id}",
+        handler=api_keys.delete,
+        summary="Withdraw an API key",
+        scope=ADMIN,
+        status=204,
+        tag="keys",
+    ),
+    Operation(
+        method="GET",
+        path="/v1/system",
+        handler=system.show,
+        summary="Services, roads, dependencies, and what users can still do",
+        scope="ops:read",
+        response=wire.System,
+        tag="operations",
+    ),
+    Operation(
+        method="GET",
+        path="/v1/events",
+        handler=events.stream,
+        summary="Server-sent events that the key may hear of; goes on behind Last-Event-ID",
+        scope="jobs:read",
+        timeout_s=0,
+        tag="operations",
+    ),
+    Operation(
+        method="GET",
+        path="/v1/openapi.json",
+        handler=system.openapi,
+        summary="This document",
+        scope=OPEN,
+        response=wire.OpenApi,
+        tag="operations",
+    ),
+]
+OPERATIONS = [*INTERNAL, *PUBLIC]

@@ -1,0 +1,169 @@
+"""A job on its way: under its final id, in the very bytes that its owner will read.
+
+Made once at the edge; every road carries it unchanged, so that the owner can tell a repeat.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from chassis.kernel import canonical, errors, ids
+from contracts import commands
+from contracts.jobs import MAX_ARGS_BYTES, JobCreate
+
+GATEWAY = "gateway"
+# No Idempotency-Key that came in a header can hold it.
+ITEM_MARK = "\x1f"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """`raw` is a `commands.AcceptedJob`. `scope` is the shop of the key, "" for none."""
+
+    id: UUID
+    shop: str
+    queue: str
+    scope: str
+    key: str | None
+    fingerprint: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """An accepted parcel that its owner may not have yet."""
+
+    id: UUID
+    shop: str
+    scope: str
+    key: str | None
+    fingerprint: str
+
+
+def is_like(parcel: Parcel, waiting: Waiting) -> bool:
+    """Do both claim the same id, or the same key?"""
+    has_key = parcel.key is not None
+    return parcel.id == waiting.id or (
+        has_key and (parcel.scope, parcel.key) == (waiting.scope, waiting.key)
+    )
+
+
+def refuse_other(parcel: Parcel, waiting: Waiting) -> None:
+    """Raise when what claims the same id or key is not the same job."""
+    if not is_like(parcel, waiting):
+        return
+    if (parcel.fingerprint, parcel.shop) == (waiting.fingerprint, waiting.shop):
+        return
+    if parcel.key is not None and (parcel.scope, parcel.key) == (waiting.scope, waiting.key):
+        raise errors.Invalid(
+            "this Idempotency-Key was used with another body", code="idempotency_key_reused"
+        )
+    raise errors.Conflict("this id belongs to another job", code="id_taken")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """What the gateway adds to what a caller said. `key` is the Idempotency-Key."""
+
+    now: datetime
+    key_shop: str | None
+    key: str | None
+
+
+def pack(job: JobCreate, document: dict[str, Any], stamp: Stamp) -> Parcel:
+    """One job as `document` had it."""
+    return _pack(job, _print_of(document), stamp, stamp.key)
+
+
+def pack_all(
+    jobs: Sequence[tuple[int, JobCreate]], document: dict[str, Any], stamp: Stamp
+) -> list[Parcel]:
+    """The good ones of a `jobs:batch`, by their place in it. Under a key every place has a key of
+    its own and the print of the whole, so that another body is noticed wherever it differs."""
+    said = document["jobs"]
+    if stamp.key is None:
+        return [_pack(job, _print_of(said[place]), stamp, None) for place, job in jobs]
+    whole = canonical.fingerprint({**document, "jobs": [_without_id(job) for job in said]})
+    return [_pack(job, whole, stamp, f"{stamp.key}{ITEM_MARK}{place}") for place, job in jobs]
+
+
+def _pack(job: JobCreate, fingerprint: str, stamp: Stamp, key: str | None) -> Parcel:
+    shop = job.shop or stamp.key_shop
+    scope = stamp.key_shop or job.shop or ""
+    identifier = job.id or (
+        ids.derived_id("job", scope, key, fingerprint) if key is not None else ids.new_id()
+    )
+    changes: dict[str, Any] = {"shop": shop, "id": None}
+    if job.delay_s is not None:
+        changes |= {"delay_s": None, "run_at": stamp.now + timedelta(seconds=job.delay_s)}
+    accepted = commands.AcceptedJob.model_construct(
+        id=identifier,
+        accepted_at=stamp.now,
+        job=job.model_copy(update=changes),
+        scope=scope,
+        key=key,
+        fingerprint=fingerprint,
+    )
+    return Parcel(
+        id=identifier,
+        shop=shop or "",
+        queue=job.queue,
+        scope=scope,
+        key=key,
+        fingerprint=fingerprint,
+        raw=accepted.model_dump_json(exclude_defaults=True).encode(),
+    )
+
+
+def require_small(job: JobCreate, said_bytes: int) -> None:
+    """The owner's limit, by the owner's measure, which is never four times what was said."""
+    if said_bytes <= MAX_ARGS_BYTES // 4:
+        return
+    if len(json.dumps(job.args, ensure_ascii=False).encode()) > MAX_ARGS_BYTES:
+        detail = f"over {MAX_ARGS_BYTES} bytes"
+        raise errors.Invalid(f"/args: {detail}", flaws=[errors.Flaw("/args", detail)])
+
+
+def _print_of(document: dict[str, Any]) -> str:
+    return canonical.fingerprint(_without_id(document))
+
+
+def _without_id(document: Any) -> Any:
+    """The id names the job, it is not part of what is asked."""
+    if not isinstance(document, dict):
+        return document
+    return {name: value for name, value in document.items() if name != "id"}
+
+
+def command(parcels: Iterable[Parcel], *, promised: bool, atomic: bool = False) -> bytes:
+    """The body of `commands.job.accept.v1`."""
+    head = orjson.dumps(
+        {
+            "type": commands.ACCEPT_JOBS,
+            "gateway": GATEWAY,
+            "promised": promised,
+            "atomic": atomic,
+        }
+    )
+    return b"%b,%b:[%b]}" % (head[:-1], b'"jobs"', b",".join(each.raw for each in parcels))
+
+
+def loads(
+    parcels: Sequence[Parcel], *, items: int = commands.MAX_JOBS, size: int = commands.MAX_BYTES
+) -> Iterator[list[Parcel]]:
+    """In order, in as few commands as they fit in; what is too large for one travels alone."""
+    load: list[Parcel] = []
+    weight = 0
+    for parcel in parcels:
+        if load and (len(load) == items or weight + len(parcel.raw) > size):
+            yield load
+            load, weight = [], 0
+        load.append(parcel)
+        weight += len(parcel.raw)
+    if load:
+        yield load

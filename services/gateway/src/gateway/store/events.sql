@@ -1,0 +1,25 @@
+-- name: append
+-- The lock taken before it makes numbers appear in their order, so that a reader who
+-- goes on behind the last number skips nothing.
+insert into event_log (event_id, type, shop, envelope)
+select t.event_id, t.type, t.shop, t.envelope
+from unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[]) as t (event_id, type, shop, envelope)
+on conflict (event_id) do nothing
+returning number
+
+-- name: lock
+select pg_advisory_xact_lock(1701868135)
+
+-- name: after
+select number, envelope from event_log
+where number > $1 and ($2::text is null or shop = $2)
+order by number limit $3
+
+-- name: last
+select coalesce(max(number), 0) from event_log
+
+-- name: forget
+delete from event_log where number in (
+    select number from event_log
+    where received_at < clock_timestamp() - make_interval(secs => $1) order by received_at
+    limit 5000)

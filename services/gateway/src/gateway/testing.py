@@ -1,0 +1,311 @@
+"""The gateway's owners for tests: real HTTP, real service tokens, everything else in memory.
+
+`QueueOwner` keeps jobs as the real one promises: one per id and per key, repeats answered with what
+is there. `freeze` is SIGSTOP: requests are taken and answered when it is over.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from chassis import crypto
+from chassis.kernel.clock import SystemClock, rfc3339
+from chassis.web import app as web_app
+from chassis.web import auth, body, openapi, problems
+from chassis.web.app import SERVICE, Operation
+from contracts import ratelimits
+from contracts.commands import AcceptedJob, AcceptJobs
+
+SEEDED = ("default", "sms", "campaign", "automation", "webhooks")
+CLOCK = SystemClock()
+
+
+class Keys:
+    """A directory of service keys, and the private halves."""
+
+    def __init__(self, folder: Path, *services: str) -> None:
+        self.folder = folder
+        self.private: dict[str, str] = {}
+        for name in services:
+            self.private[name], public = crypto.new_service_key()
+            (folder / f"{name}.pub").write_text(public)
+
+
+class OwnerServer:
+    """A service that the gateway speaks to."""
+
+    name: str
+
+    def __init__(self, keys: Keys) -> None:
+        self._running = asyncio.Event()
+        self._running.set()
+        self._keys = keys
+        self._runner: web.AppRunner | None = None
+        self.calls: list[tuple[str, str]] = []
+        self.headers: list[Mapping[str, str]] = []
+        self.callers: list[crypto.Caller] = []
+        self.port = 0
+        self.health = "pass"
+
+    def operations(self) -> list[Operation]:
+        return []
+
+    def facts(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def freeze(self) -> None:
+        self._running.clear()
+
+    def thaw(self) -> None:
+        self._running.set()
+
+    def document(self) -> dict[str, Any]:
+        return openapi.document(title=self.name, version="1", operations=self.operations())
+
+    async def start(self) -> None:
+        """Listen; after a stop on the same port again."""
+        app = web.Application(middlewares=[self._watch, web_app.edge])
+        verifier = crypto.Verifier.from_directory(service=self.name, directory=self._keys.folder)
+        app.router.add_get("/healthz", self._healthz)
+        web_app.add_operations(app, self.operations(), authenticate=auth.by_service_token(verifier))
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        self.thaw()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        report = {
+            "status": self.health,
+            "sampled_at": rfc3339(CLOCK.now()),
+            "checks": {"postgres": "up", "redis": "absent", "rabbitmq": "absent"},
+            **self.facts(),
+        }
+        return web.json_response(report, status=503 if self.health == "fail" else 200)
+
+    @web.middleware
+    async def _watch(self, request: web.Request, handler: web_app.Handler) -> web.StreamResponse:
+        await self._running.wait()
+        if request.path != "/healthz":
+            self.calls.append((request.method, request.path))
+            self.headers.append(request.headers)
+        response = await handler(request)
+        if web_app.CALLER in request:
+            self.callers.append(request[web_app.CALLER])
+        return response
+
+
+class QueueOwner(OwnerServer):
+    name = "queue-service"
+
+    def __init__(self, keys: Keys) -> None:
+        super().__init__(keys)
+        self.queues = set(SEEDED)
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.prints: dict[str, str] = {}
+        self.by_key: dict[tuple[str, str], str] = {}
+        self.loads: list[int] = []
+        self.uploaded = 0
+        self.refuses_documents = False
+
+    def operations(self) -> list[Operation]:
+        def one(method: str, path: str, handler: web_app.Handler, scope: str, **more: Any) -> Any:
+            return Operation(
+                method=method, path=path, handler=handler, summary=path, scope=scope, **more
+            )
+
+        return [
+            one("POST", "/internal/v1/jobs:accept", self._accept, SERVICE),
+            one("POST", "/v1/jobs", self._not_here, "jobs:write"),
+            one("POST", "/v1/jobs:batch", self._not_here, "jobs:write"),
+            one("GET", "/v1/jobs", self._list, "jobs:read"),
+            one("GET", "/v1/jobs/{id}", self._get, "jobs:read"),
+            one("POST", "/v1/jobs/{id}:cancel", self._cancel, "jobs:write"),
+            one("GET", "/v1/queues", self._queues, "jobs:read"),
+            one("PUT", "/v1/queues/{queue}", self._put_queue, "queues:admin"),
+            one(
+                "POST", "/v1/batches/{batch}/items", self._upload, "jobs:write",
+                timeout_s=0, request_types=("text/csv", "application/x-ndjson"),
+            ),
+        ]  # fmt: skip
+
+    async def _accept(self, request: web.Request) -> web.Response:
+        command = await body.read_json(request, AcceptJobs, limit=4 * body.MAX_BODY_BYTES)
+        self.loads.append(len(command.jobs))
+        results = [self._judge(item, promised=command.promised) for item in command.jobs]
+        return body.respond({"results": results})
+
+    def _judge(self, item: AcceptedJob, *, promised: bool) -> dict[str, Any]:
+        said: dict[str, Any] = {"id": str(item.id)}
+        code = self._collision(item)
+        if code is not None:
+            problem = problems.document(status=422, code=code, detail=code)
+            if promised:
+                self._store(item, "rejected")
+            return {**said, "status": "rejected", "problem": problem}
+        there = str(item.id)
+        if item.key is not None:
+            there = self.by_key.setdefault((item.scope, item.key), there)
+        if there in self.jobs:
+            return {**said, "status": "existing", "job": self.jobs[there]}
+        self._store(item, "ready")
+        return {**said, "status": "created", "job": self.jobs[there]}
+
+    def _collision(self, item: AcceptedJob) -> str | None:
+        if item.job.queue not in self.queues:
+            return "unknown_queue"
+        if item.key is not None and (item.scope, item.key) in self.by_key:
+            there = self.by_key[item.scope, item.key]
+            if self.prints[there] != item.fingerprint:
+                return "idempotency_key_reused"
+        if self.prints.get(str(item.id), item.fingerprint) != item.fingerprint:
+            return "id_taken"
+        return None
+
+    def _store(self, item: AcceptedJob, state: str) -> None:
+        spoken = item.job.model_dump(mode="json")
+        self.prints[str(item.id)] = item.fingerprint
+        self.jobs[str(item.id)] = {
+            "id": str(item.id),
+            "state": state,
+            "created_at": rfc3339(item.accepted_at),
+            **{name: spoken[name] for name in ("kind", "queue", "shop", "args", "run_at", "tags")},
+        }
+
+    async def _not_here(self, _request: web.Request) -> web.Response:
+        raise AssertionError("the gateway asks by jobs:accept")
+
+    async def _list(self, _request: web.Request) -> web.Response:
+        return body.respond({"items": list(self.jobs.values()), "next_cursor": None})
+
+    async def _get(self, request: web.Request) -> web.Response:
+        job = self.jobs.get(request.match_info["id"])
+        if job is None:
+            document = problems.document(status=404, code="not_found", detail="no such job")
+            return web.json_response(document, status=404, content_type=problems.CONTENT_TYPE)
+        return body.respond(job, backend="postgres")
+
+    async def _cancel(self, request: web.Request) -> web.Response:
+        return await self._get(request)
+
+    async def _queues(self, _request: web.Request) -> web.Response:
+        return body.respond({"items": [{"name": name} for name in sorted(self.queues)]})
+
+    async def _put_queue(self, request: web.Request) -> web.Response:
+        await request.read()
+        self.queues.add(request.match_info["queue"])
+        return body.respond({"name": request.match_info["queue"]})
+
+    async def _upload(self, request: web.Request) -> web.Response:
+        async for piece in request.content.iter_any():
+            self.uploaded += len(piece)
+        return body.respond({"accepted": self.uploaded})
+
+
+class SessionOwner(OwnerServer):
+    name = "session-service"
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                method="GET", path="/v1/shops/{shop}/sessions", handler=self._sessions,
+                summary="sessions", scope="sessions:read",
+            )
+        ]  # fmt: skip
+
+    async def _sessions(self, request: web.Request) -> web.Response:
+        return body.respond({"items": [{"shop": request.match_info["shop"]}]})
+
+
+class RatelimitOwner(OwnerServer):
+    """Lets everything pass but what `refused` names: policies."""
+
+    name = "ratelimit-service"
+
+    def __init__(self, keys: Keys) -> None:
+        super().__init__(keys)
+        self.refused: set[str] = set()
+        self.asked: list[ratelimits.Check] = []
+        self.policies_read = 0
+        self.burst = 100
+
+    def facts(self) -> dict[str, Any]:
+        return {"limits": "postgres"}
+
+    def operations(self) -> list[Operation]:
+        def one(method: str, path: str, handler: web_app.Handler, scope: str) -> Operation:
+            return Operation(method=method, path=path, handler=handler, summary=path, scope=scope)
+
+        return [
+            one("POST", "/v1/ratelimits/check:batch", self._check, "ratelimits:check"),
+            one("GET", "/v1/ratelimits/policies/{id}", self._policy, "ratelimits:admin"),
+        ]
+
+    async def _check(self, request: web.Request) -> web.Response:
+        asked = await body.read_json(request, ratelimits.CheckBatch)
+        self.asked += asked.items
+        return body.respond({"results": [self._decide(item) for item in asked.items]})
+
+    def _decide(self, item: ratelimits.Check) -> dict[str, Any]:
+        violated = [name for name in item.policies if name in self.refused]
+        limits = [
+            {
+                "policy": name, "limit": self.burst, "remaining": 0 if name in violated else 7,
+                "reset_ms": 1500, "window_s": 10, "violated": name in violated, "shadow": False,
+            }
+            for name in item.policies
+        ]  # fmt: skip
+        return {
+            "allowed": not violated,
+            "wait_ms": 1500 if violated else 0,
+            "retry_after_ms": 1500 if violated else None,
+            "limits": limits,
+            "backend": "postgres",
+            "degraded": False,
+        }
+
+    async def _policy(self, request: web.Request) -> web.Response:
+        self.policies_read += 1
+        return body.respond({"id": request.match_info["id"], "reads": self.policies_read})
+
+
+class Owners:
+    """All three, and the keys that everybody knows everybody by."""
+
+    def __init__(self, folder: Path) -> None:
+        names = ("gateway", "queue-service", "session-service", "ratelimit-service")
+        self.keys = Keys(folder, *names)
+        self.queue = QueueOwner(self.keys)
+        self.session = SessionOwner(self.keys)
+        self.ratelimit = RatelimitOwner(self.keys)
+
+    def each(self) -> tuple[OwnerServer, ...]:
+        return (self.queue, self.session, self.ratelimit)
+
+    def documents(self) -> dict[str, dict[str, Any]]:
+        return {owner.name: owner.document() for owner in self.each()}
+
+
+@asynccontextmanager
+async def owners(folder: Path) -> AsyncIterator[Owners]:
+    made = Owners(folder)
+    for owner in made.each():
+        await owner.start()
+    try:
+        yield made
+    finally:
+        for owner in made.each():
+            await owner.stop()

@@ -1,0 +1,182 @@
+"""The roads of an enqueue, seen from outside."""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from testkit.signals import eventually
+
+LONG = 8.0
+
+
+async def rows(gateway: Any) -> int:
+    connection = await asyncpg.connect(gateway.dsn)
+    try:
+        return int(await connection.fetchval("select count(*) from accepted"))
+    finally:
+        await connection.close()
+
+
+async def knows_queues(gateway: Any) -> None:
+    connection = await asyncpg.connect(gateway.dsn)
+    try:
+        await eventually(lambda: connection.fetchval("select count(*) from known_queue"))
+    finally:
+        await connection.close()
+
+
+async def test_a_job_goes_straight_to_its_owner(gateway: Any, job: Any) -> None:
+    status, body, headers = await gateway.tell("POST", "/v1/jobs", json=job)
+    assert (status, body["kind"], headers["Mainstay-Road"]) == (201, "sms.send", "direct")
+    assert headers["Location"] == f"/v1/jobs/{body['id']}"
+    assert "Degraded" not in headers
+    assert headers["traceparent"]
+    status, read, headers = await gateway.tell("GET", f"/v1/jobs/{body['id']}")
+    assert (status, read) == (200, body)
+    assert (headers["Mainstay-Road"], headers["Mainstay-Backend"]) == ("direct", "postgres")
+
+
+async def test_jobs_that_come_together_travel_together(gateway: Any, job: Any) -> None:
+    asked = [gateway.tell("POST", "/v1/jobs", json=job) for _ in range(60)]
+    answers = await asyncio.gather(*asked)
+    assert {status for status, _, _ in answers} == {201}
+    assert len({body["id"] for _, body, _ in answers}) == 60
+    assert len(gateway.owners.queue.loads) < 60
+
+
+async def test_a_repeated_key_is_one_job(gateway: Any, job: Any) -> None:
+    headers = {"Idempotency-Key": "order-1"}
+    first = await gateway.tell("POST", "/v1/jobs", json=job, headers=headers)
+    reordered = dict(reversed(job.items()))
+    again = await gateway.tell("POST", "/v1/jobs", json=reordered, headers=headers)
+    assert (first[0], again[0]) == (201, 200)
+    assert first[1]["id"] == again[1]["id"]
+    assert again[2]["Idempotent-Replay"] == "true"
+    other = await gateway.tell("POST", "/v1/jobs", json={**job, "args": {}}, headers=headers)
+    assert (other[0], other[1]["code"]) == (422, "idempotency_key_reused")
+    assert len(gateway.owners.queue.jobs) == 1
+
+
+async def test_a_frozen_owner_means_202_and_exactly_one_job_later(gateway: Any, job: Any) -> None:
+    await knows_queues(gateway)
+    queue = gateway.owners.queue
+    queue.freeze()
+    headers = {"Idempotency-Key": "once"}
+    answers = await asyncio.gather(
+        gateway.tell("POST", "/v1/jobs", json=job, headers=headers),
+        gateway.tell("POST", "/v1/jobs", json=job, headers=headers),
+        *(gateway.tell("POST", "/v1/jobs", json=job) for _ in range(10)),
+    )
+    assert [status for status, _, _ in answers] == [202] * 12
+    ids = [body["id"] for _, body, _ in answers]
+    assert ids[0] == ids[1]
+    _status, body, said = answers[0]
+    assert body == {"id": ids[0], "state": "accepted"}
+    assert (said["Mainstay-Road"], said["Degraded"]) == ("spool", "enqueue;spool")
+    assert said["Location"] == f"/v1/jobs/{ids[0]}"
+    other = await gateway.tell("POST", "/v1/jobs", json={"kind": "x"}, headers=headers)
+    assert (other[0], other[1]["code"]) == (422, "idempotency_key_reused")
+    waiting = await gateway.tell("GET", f"/v1/jobs/{ids[5]}")
+    assert (waiting[0], waiting[1]["state"]) == (202, "accepted")
+    assert await rows(gateway) == 11
+    queue.thaw()
+    await eventually(lambda: set(ids) <= queue.jobs.keys(), LONG)
+    assert queue.jobs.keys() == set(ids)
+
+    async def empty() -> bool:
+        return await rows(gateway) == 0
+
+    await eventually(empty, LONG)
+    assert (await gateway.tell("GET", f"/v1/jobs/{ids[5]}"))[0] == 200
+
+
+async def test_a_dead_owner_costs_no_time(gateway: Any, job: Any) -> None:
+    await knows_queues(gateway)
+    await gateway.owners.queue.stop()
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    status, body, _ = await gateway.tell("POST", "/v1/jobs", json=job)
+    assert status == 202
+    assert loop.time() - started < 1.0
+    cancelled = await gateway.tell("POST", f"/v1/jobs/{body['id']}:cancel")
+    assert (cancelled[0], cancelled[1]["retryable"]) == (503, True)
+    await gateway.owners.queue.start()
+    await eventually(lambda: body["id"] in gateway.owners.queue.jobs, LONG)
+
+
+async def test_what_the_owner_would_refuse_is_refused_on_every_road(gateway: Any, job: Any) -> None:
+    unknown = {**job, "queue": "nowhere"}
+    status, body, _ = await gateway.tell("POST", "/v1/jobs", json=unknown)
+    assert (status, body["code"]) == (422, "unknown_queue")
+    await knows_queues(gateway)
+    await gateway.owners.queue.stop()
+    status, body, _ = await gateway.tell("POST", "/v1/jobs", json=unknown)
+    assert (status, body["code"], body["errors"][0]["pointer"]) == (422, "unknown_queue", "/queue")
+    assert await rows(gateway) == 0
+
+
+async def test_a_queue_made_through_the_gateway_is_known_on_every_road(
+    gateway: Any, job: Any
+) -> None:
+    assert (await gateway.tell("PUT", "/v1/queues/fresh", json={}))[0] == 200
+    await gateway.owners.queue.stop()
+    assert (await gateway.tell("POST", "/v1/jobs", json={**job, "queue": "fresh"}))[0] == 202
+
+
+async def test_without_any_road_it_is_503_and_retryable(
+    make_gateway: Any, make_database: Any, job: Any
+) -> None:
+    from gateway.__main__ import MIGRATIONS
+    from testkit.faults import TcpProxy
+
+    dsn = await make_database(MIGRATIONS)
+    async with TcpProxy.before(dsn) as proxy:
+        gateway = await make_gateway(database_url=proxy.url(dsn))
+        gateway.dsn = dsn
+        await knows_queues(gateway)
+        await gateway.owners.queue.stop()
+        await proxy.refuses()
+        status, body, headers = await gateway.tell("POST", "/v1/jobs", json=job)
+        assert (status, body["code"], body["retryable"]) == (503, "enqueue_unavailable", True)
+        assert int(headers["Retry-After"]) >= 1
+        assert (await gateway.tell("GET", f"/v1/jobs/{uuid4()}"))[0] == 503
+        assert (await gateway.tell("GET", "/readyz"))[0] == 200
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+async def test_a_batch_is_judged_item_by_item(gateway: Any, job: Any, atomic: bool) -> None:
+    body = {"jobs": [job, {"kind": ""}, {**job, "zap": 1}], "atomic": atomic}
+    status, answer, _ = await gateway.tell("POST", "/v1/jobs:batch", json=body)
+    if atomic:
+        assert status == 422
+        pointers = [each["pointer"] for each in answer["errors"]]
+        assert pointers == ["/jobs/1/kind", "/jobs/2/zap"]
+        assert gateway.owners.queue.jobs == {}
+        return
+    assert status == 200
+    assert [each["status"] for each in answer["results"]] == ["created", "rejected", "rejected"]
+    assert answer["results"][1]["problem"]["status"] == 422
+    assert len(gateway.owners.queue.jobs) == 1
+
+
+async def test_a_batch_of_a_thousand_takes_the_spool_when_its_owner_is_away(
+    gateway: Any, job: Any
+) -> None:
+    await knows_queues(gateway)
+    await gateway.owners.queue.stop()
+    body = {"jobs": [job] * 1000}
+    headers = {"Idempotency-Key": "thousand"}
+    status, first, said = await gateway.tell("POST", "/v1/jobs:batch", json=body, headers=headers)
+    assert (status, said["Mainstay-Road"]) == (202, "spool")
+    assert {each["status"] for each in first["results"]} == {"accepted"}
+    again = await gateway.tell("POST", "/v1/jobs:batch", json=body, headers=headers)
+    assert (again[0], again[1]) == (202, first)
+    other = {"jobs": [job] * 3}
+    status, answer, _ = await gateway.tell("POST", "/v1/jobs:batch", json=other, headers=headers)
+    assert (status, answer["code"]) == (422, "idempotency_key_reused")
+    await gateway.owners.queue.start()
+    await eventually(lambda: len(gateway.owners.queue.jobs) == 1000, 20)
+    assert gateway.owners.queue.jobs.keys() == {each["id"] for each in first["results"]}

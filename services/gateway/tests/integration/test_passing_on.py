@@ -1,0 +1,104 @@
+"""What reaches an owner through the gateway, and what comes back."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from testkit.signals import eventually
+
+
+async def test_a_request_is_passed_on_without_what_is_ours(gateway: Any) -> None:
+    key = await gateway.key("jobs:read", shop="s.myshopify.com")
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    status, _, headers = await gateway.tell(
+        "GET", "/v1/jobs?limit=3", key=key, headers={"traceparent": trace, "Cookie": "a=b"}
+    )
+    assert (status, headers["Mainstay-Road"]) == (200, "direct")
+    assert trace[3:35] in headers["traceparent"]
+    got, caller = gateway.owners.queue.headers[-1], gateway.owners.queue.callers[-1]
+    assert trace[3:35] in got["traceparent"]
+    assert "Cookie" not in got
+    assert key not in str(got)
+    assert got["X-Forwarded-For"] == "127.0.0.1"
+    assert 0 < int(got["Request-Timeout-Ms"]) <= 5000
+    assert (caller.service, caller.shop, caller.scopes) == (
+        "gateway", "s.myshopify.com", frozenset({"jobs:read"}),
+    )  # fmt: skip
+
+
+async def test_an_upload_of_any_length_streams(gateway: Any) -> None:
+    async def rows() -> AsyncIterator[bytes]:
+        for _ in range(64):
+            yield b"x" * 65_536
+
+    status, body, _ = await gateway.tell(
+        "POST", "/v1/batches/b/items", data=rows(), headers={"Content-Type": "text/csv"}
+    )
+    assert (status, body["accepted"]) == (200, 64 * 65_536)
+
+
+async def test_an_owner_that_is_away_is_503_and_says_so(gateway: Any) -> None:
+    await gateway.owners.session.stop()
+    status, body, headers = await gateway.tell("GET", "/v1/shops/s.myshopify.com/sessions")
+    assert (status, body["code"], body["retryable"]) == (503, "unavailable", True)
+    assert headers["Retry-After"]
+
+    async def road() -> bool:
+        system = (await gateway.tell("GET", "/v1/system"))[1]
+        return bool(system["roads"]["sessions"] == "shut" and system["degraded"])
+
+    await eventually(road)
+
+
+async def test_the_document_tells_of_everything_offered_and_of_nothing_else(gateway: Any) -> None:
+    status, document, _ = await gateway.tell("GET", "/v1/openapi.json", key=None)
+    assert status == 200
+    assert {"/v1/jobs", "/v1/keys", "/v1/system", "/v1/ratelimits/check:batch"} <= set(
+        document["paths"]
+    )
+    assert not [path for path in document["paths"] if path.startswith("/internal")]
+
+
+async def test_a_read_is_kept_for_as_long_as_its_caller_allows(
+    make_gateway: Any, redis_url: str
+) -> None:
+    gateway = await make_gateway(redis_url=redis_url)
+    path, patient = "/v1/ratelimits/policies/api", {"Cache-Control": "max-age=60"}
+    first = await gateway.tell("GET", path, headers=patient)
+    again = await gateway.tell("GET", path, headers=patient)
+    assert (first[1], again[1]) == ({"id": "api", "reads": 1}, {"id": "api", "reads": 1})
+    assert "fwd=miss" in first[2]["Cache-Status"]
+    assert "hit; detail=redis" in again[2]["Cache-Status"]
+    assert (await gateway.tell("GET", path))[1]["reads"] == 2
+    other = await gateway.key("ratelimits:admin")
+    assert (await gateway.tell("GET", path, key=other, headers=patient))[1]["reads"] == 3
+
+
+async def test_what_lies_in_redis_is_sealed(make_gateway: Any, redis_url: str) -> None:
+    import redis
+
+    gateway = await make_gateway(redis_url=redis_url)
+    await gateway.tell(
+        "GET", "/v1/ratelimits/policies/secret-word", headers={"Cache-Control": "max-age=60"}
+    )
+    with redis.Redis.from_url(redis_url) as client:
+        values = [client.get(name) or b"" for name in client.keys("gw:*")]
+    assert values
+    assert not [value for value in values if b"secret-word" in value]
+
+
+async def test_a_dead_redis_is_one_miss(make_gateway: Any, private_redis: Any) -> None:
+    gateway = await make_gateway(redis_url=private_redis.url)
+    path, patient = "/v1/ratelimits/policies/api", {"Cache-Control": "max-age=60"}
+    await gateway.tell("GET", path, headers=patient)
+    private_redis.kill()
+    assert (await gateway.tell("GET", path, headers=patient))[1]["reads"] == 2
+    again = await gateway.tell("GET", path, headers=patient)
+    assert (again[0], again[1]["reads"]) == (200, 2)
+    assert "hit; detail=memory" in again[2]["Cache-Status"]
+
+
+async def test_jobs_and_sessions_are_never_kept(gateway: Any) -> None:
+    patient = {"Cache-Control": "max-age=60"}
+    for path in ("/v1/jobs", "/v1/shops/s.myshopify.com/sessions", "/v1/queues"):
+        _, _, headers = await gateway.tell("GET", path, headers=patient)
+        assert "Cache-Status" not in headers

@@ -1,0 +1,218 @@
+"""Wiring of the api process: everything is built here, top to bottom, and closed in reverse."""
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from aiohttp import web
+
+from chassis import crypto, http_client, outbox, postgres, rabbit
+from chassis import redis as accelerators
+from chassis.consumer import Consumer
+from chassis.kernel.clock import Clock, SystemClock
+from chassis.leader import Leader
+from chassis.settings import secret
+from chassis.web import auth, health
+from chassis.web.app import add_operations, base_app
+from contracts import topology
+from mainstay import handler
+from queue_service.api import keys, routes
+from queue_service.consumers.accept import AcceptJobs
+from queue_service.core import queues
+from queue_service.core.batches import Batches
+from queue_service.core.enqueue import Enqueue
+from queue_service.core.queues import Queues
+from queue_service.core.reading import Jobs
+from queue_service.core.uploads import ArgsFlaw, Uploads
+from queue_service.loops.batches import BatchFinisher, BatchFolder, BatchSweeper
+from queue_service.loops.chores import Chores
+from queue_service.loops.sampler import DepthSampler
+from queue_service.loops.seeder import Seeder
+from queue_service.settings import ApiSettings, concurrency
+from queue_service.store.batch_chores import PostgresBatchChores
+from queue_service.store.batches import PostgresBatches
+from queue_service.store.enqueue import EnqueueWriter
+from queue_service.store.jobs import PostgresJobs
+from queue_service.store.queues import PostgresQueues
+from queue_service.store.rows import PostgresRows
+
+SERVICE = "queue-service"
+VERSION = "0.1.0"
+EVENTS_PATH = "/internal/v1/events"
+
+Handlers = Mapping[str, handler.Handler[Any]]
+
+SETTINGS = web.AppKey("SETTINGS", ApiSettings)
+HANDLERS = web.AppKey("HANDLERS", Handlers)
+DATABASE = web.AppKey("DATABASE", postgres.Database)
+WRITER = web.AppKey("WRITER", EnqueueWriter)
+QUEUE_STORE = web.AppKey("QUEUE_STORE", PostgresQueues)
+CHORES = web.AppKey("CHORES", Chores)
+REDIS = web.AppKey("REDIS", accelerators.Accelerator)
+SINKS = web.AppKey("SINKS", list[outbox.Sink])
+PUBLISHER = web.AppKey("PUBLISHER", rabbit.Publisher)
+TOPOLOGY = rabbit.Topology(topology.EXCHANGES, topology.QUEUES)
+
+
+def create_app(
+    settings: ApiSettings, *, clock: Clock | None = None, handlers: Handlers | None = None
+) -> web.Application:
+    """`handlers` judge the args of uploads; those of the installed packages if not given."""
+    app = base_app(service=SERVICE, version=VERSION)
+    app[SETTINGS] = settings
+    app[keys.CLOCK] = clock or SystemClock()
+    known = handler.installed() if handlers is None else handlers
+    app[HANDLERS] = known
+    verifier = crypto.Verifier.from_directory(service=SERVICE, directory=settings.service_keys_dir)
+    add_operations(app, routes.ROUTES, authenticate=auth.by_service_token(verifier))
+    app.cleanup_ctx.extend(
+        [postgres_ctx, redis_ctx, use_cases_ctx, bus_ctx, gateway_ctx, health_ctx, loops_ctx]
+    )
+    return app
+
+
+async def postgres_ctx(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    app[DATABASE] = await postgres.open_database(
+        settings.database_url.get_secret_value(),
+        size=settings.postgres_pool_size,
+        application=SERVICE,
+    )
+    try:
+        yield
+    finally:
+        await app[DATABASE].close()
+
+
+async def redis_ctx(app: web.Application) -> AsyncIterator[None]:
+    """Nothing of this process runs over it yet; it is watched, so that its state can be told."""
+    url = secret(app[SETTINGS].redis_url)
+    app[REDIS] = accelerators.Accelerator(accelerators.connect(url) if url else None)
+    try:
+        yield
+    finally:
+        await app[REDIS].close()
+
+
+async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
+    settings, database = app[SETTINGS], app[DATABASE]
+    app[WRITER] = writer = EnqueueWriter(database)
+    app[QUEUE_STORE] = queue_store = PostgresQueues(database)
+    jobs = PostgresJobs(database)
+    chores = PostgresBatchChores(database=database, writer=writer)
+    app[CHORES] = Chores(
+        Leader(database, "batch-chores"),
+        [BatchSweeper(chores), BatchFolder(chores), BatchFinisher(chores)],
+    )
+    app[keys.ENQUEUE] = Enqueue(
+        intake=writer, jobs=jobs, clock=app[keys.CLOCK], remembered=_remembered(settings)
+    )
+    app[keys.JOBS] = Jobs(jobs)
+    app[keys.QUEUES] = Queues(queue_store)
+    app[keys.BATCHES] = Batches(
+        batches=PostgresBatches(database), queues=queue_store, sweep_soon=app[CHORES].wake
+    )
+    app[keys.UPLOADS] = Uploads(
+        rows=PostgresRows(database=database, writer=writer), args_flaw=_args_flaw(app[HANDLERS])
+    )
+    yield
+
+
+async def bus_ctx(app: web.Application) -> AsyncIterator[None]:
+    """Without AMQP_URL there is no bus, and nothing is missing."""
+    app[SINKS] = []
+    url = secret(app[SETTINGS].amqp_url)
+    if url is not None:
+        supervisor = app[health.SUPERVISOR]
+        app[PUBLISHER] = publisher = rabbit.Publisher(
+            url, purpose=f"{SERVICE}:outbox", topology=TOPOLOGY
+        )
+        consumer = Consumer(
+            url,
+            queue=topology.JOB_ACCEPT.name,
+            handle=AcceptJobs(app[keys.ENQUEUE]),
+            topology=TOPOLOGY,
+        )
+        supervisor.spawn("bus:outbox", publisher.run())
+        supervisor.spawn("bus:accept", consumer.run())
+        app[SINKS].append(outbox.BusSink(publisher, exchange=topology.EVENTS))
+    yield
+
+
+async def gateway_ctx(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    if settings.gateway_url is None:
+        yield
+        return
+    minter = crypto.Minter(service=SERVICE, private_key_pem=settings.service_key.get_secret_value())
+    session = http_client.open_session()
+    client = http_client.ServiceClient(
+        name="gateway", base_url=settings.gateway_url, session=session, minter=minter
+    )
+    app[SINKS].append(outbox.HttpSink(client, path=EVENTS_PATH))
+    try:
+        yield
+    finally:
+        await session.close()
+
+
+async def health_ctx(app: web.Application) -> AsyncIterator[None]:
+    told, database, redis = app[health.HEALTH], app[DATABASE], app[REDIS]
+
+    async def postgres_check() -> str:
+        return "up" if await database.answers() else "down"
+
+    async def redis_check() -> str:
+        return await redis.probe()
+
+    async def rabbitmq_check() -> str:
+        if PUBLISHER not in app:
+            return "absent"
+        return "up" if app[PUBLISHER].up.is_set() else "down"
+
+    told.checks = {
+        "postgres": postgres_check,
+        "redis": redis_check,
+        "rabbitmq": rabbitmq_check,
+    }
+    told.needed = frozenset({"postgres"})
+    told.facts = lambda: {"dispatch": "postgres"}
+    app[health.SUPERVISOR].start(health.HealthSampler(told))
+    yield
+
+
+async def loops_ctx(app: web.Application) -> AsyncIterator[None]:
+    supervisor, told, sinks = app[health.SUPERVISOR], app[health.HEALTH], app[SINKS]
+    seeds = queues.seeds(concurrency(app[SETTINGS].queue_concurrency))
+    seeder = Seeder(app[QUEUE_STORE], seeds)
+    told.unready_because = lambda: None if seeder.is_done else "the database was not reached yet"
+    supervisor.spawn("enqueue", app[WRITER].run())
+    supervisor.start(seeder)
+    supervisor.start(DepthSampler(app[QUEUE_STORE]))
+    supervisor.start(app[CHORES])
+    if sinks:
+        supervisor.start(outbox.Relay(database=app[DATABASE], sinks=sinks))
+    try:
+        yield
+    finally:
+        await supervisor.stop()
+
+
+def _remembered(settings: ApiSettings) -> timedelta:
+    """How long a settled job is surely found under its id; a day is for clocks and time zones."""
+    shortest_d = min(settings.queue_retention_completed_d, settings.queue_retention_failed_d)
+    return timedelta(days=max(shortest_d - 1, 1))
+
+
+def _args_flaw(handlers: Handlers) -> ArgsFlaw:
+    def args_flaw(kind: str, args: Mapping[str, Any]) -> str | None:
+        known = handlers.get(kind)
+        if known is None:
+            return None
+        try:
+            known.parse(args)
+        except handler.InvalidArgs as error:
+            return str(error)
+        return None
+
+    return args_flaw

@@ -1,0 +1,26 @@
+"""Every metric of queue-service."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+# From milliseconds to the longest handler.
+DURATIONS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+DELAYS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0)
+
+JOBS = Gauge("queue_jobs", "Live jobs, by state", ["queue", "state"])
+OLDEST_READY_AGE_S = Gauge(
+    "queue_oldest_ready_age_seconds", "How long the oldest ready job has been due", ["queue"]
+)
+ENQUEUED = Counter("queue_jobs_enqueued_total", "New jobs stored, by road", ["queue", "road"])
+FINISHED = Counter("queue_jobs_finished_total", "Attempts, by how they ended", ["queue", "outcome"])
+DURATION_S = Histogram(
+    "queue_job_duration_seconds", "From a job's start to its end", ["queue"], buckets=DURATIONS_S
+)
+START_DELAY_S = Histogram(
+    "queue_start_delay_seconds", "From due to started", ["queue"], buckets=DELAYS_S
+)
+WITHOUT_HANDLER = Counter(
+    "queue_jobs_without_handler_total", "Attempts put off: no handler for the kind", ["queue"]
+)
+DISPATCH_BACKEND = Gauge(
+    "queue_dispatch_backend", "1 for what hands jobs to workers now", ["backend"]
+)

@@ -1,0 +1,53 @@
+"""The environment of queue-service: the api, and the worker of the same package."""
+
+from pydantic import Field, field_validator
+
+from chassis.settings import Settings
+
+DEFAULT_CONCURRENCY = "sms=20,campaign=5,automation=10,default=10"
+CONCURRENCY_MAX = 10_000
+
+
+class QueueSettings(Settings):
+    """What both processes need."""
+
+    queue_concurrency: str = Field(
+        DEFAULT_CONCURRENCY,
+        description="`queue=jobs,…` at a time in each worker process; seeds queues that are absent",
+    )
+    queue_retention_completed_d: int = Field(
+        7, ge=1, le=3650, description="Days that completed and cancelled jobs are kept"
+    )
+    queue_retention_failed_d: int = Field(
+        30, ge=1, le=3650, description="Days that failed and rejected jobs are kept"
+    )
+
+    @field_validator("queue_concurrency")
+    @classmethod
+    def _readable(cls, given: str) -> str:
+        concurrency(given)
+        return given
+
+
+class ApiSettings(QueueSettings):
+    gateway_url: str | None = Field(
+        None, description="Where the gateway takes events while there is no bus"
+    )
+
+
+class WorkerSettings(QueueSettings):
+    ratelimit_service_url: str = Field(description="Where ratelimit-service answers")
+    queue_poll_interval_s: float = Field(
+        1.0, gt=0, le=60, description="Seconds between looks for jobs that no hint told of"
+    )
+
+
+def concurrency(given: str) -> dict[str, int]:
+    """`sms=20,campaign=5` by name; ValueError says what is wrong with it."""
+    found: dict[str, int] = {}
+    for part in filter(None, (part.strip() for part in given.split(","))):
+        name, _, jobs = part.partition("=")
+        if not jobs.strip().isdecimal() or not 1 <= int(jobs) <= CONCURRENCY_MAX:
+            raise ValueError(f"{part!r} is not queue=jobs with 1 to {CONCURRENCY_MAX} jobs")
+        found[name.strip()] = int(jobs)
+    return found

@@ -1,0 +1,117 @@
+"""Jobs read, listed, cancelled and rejected."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from chassis import postgres, sql
+from queue_service.core.ports import Job, JobFilter, Page, Position, Rejection
+from queue_service.store.enqueue import text_array
+
+SQL = sql.queries(__file__)
+
+# How many jobs one page looks at.
+SCAN_MAX = 50_000
+PARTS = {
+    "completed": "done",
+    "cancelled": "done",
+    "failed": "failed",
+    "rejected": "failed",
+}
+ALL_PARTS = ("live", "done", "failed")
+
+
+class PostgresJobs:
+    def __init__(self, database: postgres.Database, *, scan_max: int = SCAN_MAX) -> None:
+        self._database = database
+        self._scan_max = scan_max
+
+    async def get(self, job_id: UUID) -> Job | None:
+        return (await self.many([job_id])).get(job_id)
+
+    async def many(self, job_ids: Sequence[UUID]) -> dict[UUID, Job]:
+        found = map(_job, await self._database.fetch(SQL.many, job_ids))
+        return {job.id: job for job in found}
+
+    async def newest(self, wanted: JobFilter, *, after: Position | None, limit: int) -> Page:
+        where = _where(wanted, after)
+        block, bound = (
+            (SQL.newest, self._scan_max)
+            if wanted.batch_id is None
+            else (SQL.newest_of_batch, wanted.batch_id)
+        )
+        rows = await self._database.fetch(
+            block, *where, bound, wanted.queue, wanted.state, wanted.shop, wanted.kind, wanted.tag,
+            limit + 1,
+        )  # fmt: skip
+        jobs = [_job(row) for row in rows[:limit]]
+        if len(rows) > limit:
+            return Page(jobs, _position(jobs[-1]))
+        return Page(jobs, await self._unseen(where, jobs) if wanted.batch_id is None else None)
+
+    async def _unseen(self, where: Sequence[Any], jobs: Sequence[Job]) -> Position | None:
+        """Where to go on looking when the page is not full because enough was looked at."""
+        row = await self._database.fetchrow(SQL.last_seen, *where, self._scan_max)
+        if row is None:
+            return None
+        last = Position(row["created_at"], UUID(bytes=row["id"].bytes))
+        # What has come since then has moved the end of the look towards now.
+        return min([last, *map(_position, jobs[-1:])], key=_order)
+
+    async def cancel(self, job_id: UUID) -> str | None:
+        state: str | None = await self._database.fetchval(SQL.cancel, job_id)
+        return state
+
+    async def reject(self, rejections: Sequence[Rejection]) -> None:
+        async with self._database.transaction() as connection:
+            await reject_within(connection, rejections)
+
+
+async def reject_within(connection: postgres.Connection, rejections: Sequence[Rejection]) -> None:
+    """Inside the caller's transaction."""
+    jobs = [one.job for one in rejections]
+    await connection.execute(SQL.lock_ids, [job.id for job in jobs])
+    await connection.execute(
+        SQL.reject,
+        [job.id for job in jobs],
+        [job.queue for job in jobs],
+        [job.kind for job in jobs],
+        [job.shop for job in jobs],
+        [job.priority for job in jobs],
+        [job.max_attempts or 1 for job in jobs],
+        [job.run_at for job in jobs],
+        [job.created_at for job in jobs],
+        [text_array(job.tags) for job in jobs],
+        [job.fingerprint for job in jobs],
+        [job.args for job in jobs],
+        [one.code for one in rejections],
+        [one.message for one in rejections],
+    )
+
+
+def _where(wanted: JobFilter, after: Position | None) -> list[Any]:
+    parts = ALL_PARTS if wanted.state is None else (PARTS.get(wanted.state, "live"),)
+    position: tuple[datetime | None, UUID | None] = (None, None)
+    if after is not None:
+        position = (after.created_at, after.id)
+    return [list(parts), *position, wanted.since, wanted.until]
+
+
+def _position(job: Job) -> Position:
+    return Position(job.created_at, job.id)
+
+
+def _order(position: Position) -> tuple[datetime, UUID]:
+    return position.created_at, position.id
+
+
+def _job(row: asyncpg.Record) -> Job:
+    given = dict(row)
+    # The driver's own kind of UUID is none that a JSON writer knows.
+    for name in ("id", "batch_id", "worker"):
+        if given[name] is not None:
+            given[name] = UUID(bytes=given[name].bytes)
+    return Job(**given)

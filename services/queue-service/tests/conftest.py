@@ -1,0 +1,171 @@
+"""A queue-service of the test's own, called over HTTP as the gateway calls it."""
+
+import io
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import asyncpg
+import orjson
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from yarl import URL
+
+from chassis import crypto, postgres
+from chassis.kernel.clock import Clock
+from chassis.web import health
+from queue_service.__main__ import MIGRATIONS
+from queue_service.app import create_app
+from queue_service.settings import ApiSettings
+from queue_service.store.enqueue import EnqueueWriter
+from testkit.databases import Databases
+from testkit.signals import eventually
+
+ALL = frozenset({"jobs:read", "jobs:write", "queues:admin"})
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: Any
+    raw: bytes
+
+    @property
+    def body(self) -> Any:
+        return orjson.loads(self.raw)
+
+    @property
+    def pointers(self) -> list[str]:
+        return [each["pointer"] for each in self.body["errors"]]
+
+
+@dataclass(frozen=True)
+class Service:
+    """`call` sends what a gateway would send for an API key with these scopes and this shop."""
+
+    app: web.Application
+    url: str
+    http: aiohttp.ClientSession
+    minter: crypto.Minter
+    dsn: str
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        value: Any = None,
+        *,
+        scopes: frozenset[str] = ALL,
+        shop: str | None = None,
+        headers: dict[str, str] | None = None,
+        raw: bytes | AsyncIterable[bytes] | None = None,
+        key: str | None = None,
+    ) -> Reply:
+        token = self.minter.mint("queue-service", key_id="k", shop=shop, scopes=scopes)
+        said = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        if key is not None:
+            said["Idempotency-Key"] = key
+        data = raw if raw is not None else None if value is None else orjson.dumps(value)
+        async with self.http.request(
+            method,
+            URL(self.url + path, encoded=True),
+            data=io.BytesIO(data) if isinstance(data, bytes) else data,
+            headers=said | (headers or {}),
+        ) as answer:
+            return Reply(answer.status, answer.headers, await answer.read())
+
+    async def post(self, path: str, value: Any = None, **how: Any) -> Reply:
+        return await self.call("POST", path, value, **how)
+
+    async def get(self, path: str, **how: Any) -> Reply:
+        return await self.call("GET", path, **how)
+
+    async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
+        """What the tables say, or a worker of few words."""
+        connection = await asyncpg.connect(self.dsn, timeout=10)
+        try:
+            await postgres.use_json(connection)
+            rows: list[asyncpg.Record] = await connection.fetch(sql, *args, timeout=10)
+            return rows
+        finally:
+            await connection.close(timeout=5)
+
+    async def count(self) -> int:
+        """Jobs anywhere."""
+        return int((await self.fetch("select count(*) from any_job"))[0][0])
+
+    async def settle(self, *job_ids: str, state: str = "completed") -> None:
+        """Run jobs as a worker would."""
+        await self.fetch(
+            "update queue_job set state = 'running', lease_no = 1 where id = any($1)", job_ids
+        )
+        await self.fetch(
+            """select settle_jobs(
+                $1::uuid[], array_fill(1::bigint, array[n]), array_fill($2::text, array[n]),
+                array_fill(0::float8, array[n]), array_fill('{}'::jsonb, array[n]),
+                array_fill(null::jsonb, array[n]), array_fill(false, array[n])
+            ) from cardinality($1::uuid[]) as n""",
+            job_ids,
+            state,
+        )
+
+
+StartService = Callable[..., Awaitable[Service]]
+
+
+@pytest_asyncio.fixture
+async def dsn(make_database: Databases) -> str:
+    return await make_database(MIGRATIONS)
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> crypto.Minter:
+    """Its public key is in `tmp_path`, where the service looks for it."""
+    private, public = crypto.new_service_key()
+    (tmp_path / "gateway.pub").write_text(public)
+    return crypto.Minter(service="gateway", private_key_pem=private)
+
+
+@pytest_asyncio.fixture
+async def start(dsn: str, gateway: crypto.Minter, tmp_path: Path) -> AsyncIterator[StartService]:
+    """Start a replica; those of one test share the database and the keys unless it says else."""
+    private, _ = crypto.new_service_key()
+    async with AsyncExitStack() as stack:
+
+        async def begin(
+            *, clock: Clock | None = None, handlers: Any = None, **settings: Any
+        ) -> Service:
+            given = {"database_url": dsn, "service_key": private, **settings}
+            model = ApiSettings.model_validate({"service_keys_dir": tmp_path, **given})
+            app = create_app(model, clock=clock, handlers=handlers)
+            runner = web.AppRunner(app, access_log=None)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            http = await stack.enter_async_context(aiohttp.ClientSession())
+            host, port = runner.addresses[0][:2]
+            await eventually(lambda: app[health.HEALTH].unready_because() is None)
+            return Service(app, f"http://{host}:{port}", http, gateway, dsn)
+
+        yield begin
+
+
+@pytest_asyncio.fixture
+async def service(start: StartService) -> Service:
+    return await start()
+
+
+@pytest_asyncio.fixture
+async def database(dsn: str) -> AsyncIterator[postgres.Database]:
+    opened = await postgres.open_database(dsn, size=6, application="test")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def writer(database: postgres.Database) -> EnqueueWriter:
+    return EnqueueWriter(database)

@@ -1,0 +1,109 @@
+"""From how an attempt ended to what is written down about it."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chassis.kernel import ids
+from mainstay import handler
+from queue_service.core.attempts import (
+    Claimed,
+    Ended,
+    Ending,
+    Interrupted,
+    Raised,
+    Verb,
+    settlement,
+    without_handler,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+JOB = Claimed(
+    id=ids.new_id(),
+    lease_no=7,
+    lane=1,
+    queue="work",
+    kind="test",
+    shop=None,
+    attempt=1,
+    max_attempts=3,
+    snoozes=0,
+    timeout_s=None,
+    retry={"base_s": 5.0, "factor": 2.0, "max_s": 60.0, "jitter": 0.5},
+    tags=(),
+    batch_id=None,
+    created_at=NOW,
+    run_at=NOW,
+    args={},
+)
+
+
+def settle(ending: Ending, **changes: Any) -> Any:
+    return settlement(replace(JOB, **changes), Ended(ending, NOW, 0.25), uniform=lambda _a, b: b)
+
+
+@pytest.mark.parametrize(
+    ("ending", "verb", "unmark", "error_type"),
+    [
+        (handler.Completed({"a": 1}), Verb.COMPLETED, False, None),
+        (handler.Snooze(3.0), Verb.SNOOZE, True, None),
+        (handler.Retry(error="later"), Verb.RETRY, True, "retry"),
+        (handler.Cancel("unwanted"), Verb.CANCELLED, False, "cancelled"),
+        (handler.Discard("wrong"), Verb.FAILED, False, "discarded"),
+        (Raised("timeout", "late", True), Verb.RETRY, False, "timeout"),
+        (Raised("ambiguous", "maybe", False), Verb.FAILED, False, "ambiguous"),
+        (Interrupted(), Verb.RELEASE, False, None),
+    ],
+)
+def test_each_ending_has_its_verb(
+    ending: Ending, verb: Verb, unmark: bool, error_type: str | None
+) -> None:
+    found = settle(ending)
+    assert (found.id, found.lease_no) == (JOB.id, 7)
+    assert (found.verb, found.unmark) == (verb, unmark)
+    assert (found.error or {}).get("type") == error_type
+
+
+def test_an_error_tells_attempt_time_and_duration() -> None:
+    found = settle(Raised("ValueError", "no\x00 such", True))
+    assert found.error == {
+        "attempt": 1,
+        "at": "2026-01-01T00:00:00Z",
+        "type": "ValueError",
+        "message": "no such",
+        "retryable": True,
+        "duration_ms": 250,
+    }
+
+
+@pytest.mark.parametrize("ending", [handler.Retry(), Raised("timeout", "late", True)])
+def test_the_last_attempt_is_not_tried_again(ending: Ending) -> None:
+    assert settle(ending, attempt=3).verb is Verb.FAILED
+    assert settle(ending, attempt=2).verb is Verb.RETRY
+
+
+def test_a_snooze_is_no_attempt_even_at_the_last() -> None:
+    assert settle(handler.Snooze(1.0), attempt=3).verb is Verb.SNOOZE
+
+
+@given(st.integers(1, 99))
+def test_retries_wait_longer_each_time_up_to_the_limit(attempt: int) -> None:
+    found = settle(Raised("x", "y", True), attempt=attempt, max_attempts=100)
+    assert found.delay_s == min(60.0, 5.0 * 2.0 ** (attempt - 1))
+
+
+def test_the_handlers_own_delay_wins() -> None:
+    assert settle(handler.Retry(delay_s=1.5)).delay_s == 1.5
+    assert settle(handler.Retry(delay_s=-4)).delay_s == 0.0
+
+
+def test_without_a_handler_a_job_waits_ever_longer_and_a_day_at_most() -> None:
+    waits = [without_handler(replace(JOB, snoozes=n), NOW) for n in (0, 1, 6, 1000)]
+    assert waits == [handler.Snooze(s) for s in (5.0, 10.0, 300.0, 300.0)]
+    late = without_handler(JOB, NOW + timedelta(hours=24, seconds=1))
+    assert isinstance(late, Raised)
+    assert (late.type, late.retryable) == ("no_handler", False)

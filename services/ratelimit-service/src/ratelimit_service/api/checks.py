@@ -1,0 +1,104 @@
+"""Checks over HTTP: a denial is an answer, but for `enforce`."""
+
+import random
+from typing import Any
+
+from aiohttp import web
+
+from chassis.kernel import errors
+from chassis.web import body
+from chassis.web.app import CALLER
+from contracts.ratelimits import Check, CheckBatch, Reserve, Subject
+from ratelimit_service import metrics
+from ratelimit_service.api import headers, keys
+from ratelimit_service.core.checks import Decision
+
+# Those who were refused together should not come back together.
+RETRY_JITTER = 0.1
+
+
+async def check(request: web.Request) -> web.Response:
+    asked = await body.read_json(request, Check)
+    _own(request, asked.subject)
+    decision = await request.app[keys.CHECKS].check(asked)
+    if asked.mode == "consume":
+        _count(decision)
+    return _answer(decision.document(), decision)
+
+
+async def check_batch(request: web.Request) -> web.Response:
+    asked = await body.read_json(request, CheckBatch)
+    for item in asked.items:
+        _own(request, item.subject)
+    decisions = await request.app[keys.CHECKS].batch(asked)
+    for item, decision in zip(asked.items, decisions, strict=True):
+        if item.mode == "consume":
+            _count(decision)
+    results = [decision.document() for decision in decisions]
+    return _answer({"results": results}, decisions[0])
+
+
+async def reserve(request: web.Request) -> web.Response:
+    asked = await body.read_json(request, Reserve)
+    _own(request, asked.subject)
+    decision = await request.app[keys.CHECKS].reserve(asked)
+    _count(decision)
+    return _answer(decision.document(), decision)
+
+
+async def enforce(request: web.Request) -> web.Response:
+    """204, or the 429 that may be passed on as it is."""
+    asked = await body.read_json(request, Check)
+    _own(request, asked.subject)
+    decision = await request.app[keys.CHECKS].check(asked)
+    if asked.mode == "consume":
+        _count(decision)
+    said = headers.of(decision) | _road(decision)
+    if decision.allowed:
+        return web.Response(status=204, headers=said)
+    raise _refusal(decision, said)
+
+
+def _refusal(decision: Decision, said: dict[str, str]) -> errors.Limited:
+    violated = [
+        (number, met.policy.id)
+        for number, met in enumerate(decision.met)
+        if met.violated and not met.limit.shadow
+    ]
+    retry_after_ms = decision.retry_after_ms
+    return errors.Limited(
+        f"over the limit {', '.join(name for _, name in violated)}",
+        flaws=[errors.Flaw(f"/policies/{number}", f"over {name}") for number, name in violated],
+        retry_after_s=(
+            None
+            if retry_after_ms is None
+            else retry_after_ms / 1000 * random.uniform(1, 1 + RETRY_JITTER)
+        ),
+        headers=said,
+    )
+
+
+def _answer(document: dict[str, Any], decision: Decision) -> web.Response:
+    return body.respond(document, headers=_road(decision))
+
+
+def _road(decision: Decision) -> dict[str, str]:
+    said = {"Mainstay-Backend": str(decision.backend)}
+    if decision.degraded is not None:
+        said["Degraded"] = decision.degraded
+    return said
+
+
+def _own(request: web.Request, subject: Subject) -> None:
+    """A key of one shop spends nobody else's limits."""
+    shop = request[CALLER].shop
+    if shop is not None and subject.shop is not None and subject.shop != shop:
+        raise errors.Denied("the key belongs to another shop", code="other_shop")
+
+
+def _count(decision: Decision) -> None:
+    for met in decision.met:
+        outcome = "allowed"
+        if met.violated:
+            outcome = "shadow_denied" if met.limit.shadow else "denied"
+        metrics.DECISIONS.labels(met.policy.id, outcome, decision.backend).inc()

@@ -1,0 +1,181 @@
+"""ratelimit-service, wired: one context per resource, top to bottom."""
+
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+from aiohttp import web
+
+from chassis import logs, postgres, redis
+from chassis import settings as environment
+from chassis.crypto import Verifier
+from chassis.kernel import errors
+from chassis.kernel.clock import SystemClock
+from chassis.web import auth, health
+from chassis.web.app import add_operations, base_app
+from contracts.ratelimits import Backend
+from ratelimit_service import metrics
+from ratelimit_service.api import keys, routes
+from ratelimit_service.cache.buckets import RedisBuckets
+from ratelimit_service.core.batcher import Batcher
+from ratelimit_service.core.checks import Checks, State
+from ratelimit_service.core.ledger import Ledger
+from ratelimit_service.core.policies import Policies, PolicyTable
+from ratelimit_service.core.switch import Switch
+from ratelimit_service.core.tokens import Tokens
+from ratelimit_service.loops.handover import HandOver
+from ratelimit_service.loops.heartbeat import Heartbeat
+from ratelimit_service.loops.policies import PolicyRefresh
+from ratelimit_service.loops.sweeper import Sweeper
+from ratelimit_service.settings import ApiSettings
+from ratelimit_service.store import epoch, policies
+from ratelimit_service.store.buckets import PostgresBuckets
+from ratelimit_service.store.epoch import PostgresEpochs
+from ratelimit_service.store.lane import Lane
+from ratelimit_service.store.policies import PostgresPolicies
+
+log = logs.get(__name__)
+
+SERVICE = "ratelimit-service"
+VERSION = "0.1.0"
+
+SETTINGS = web.AppKey("SETTINGS", ApiSettings)
+DATABASE = web.AppKey("DATABASE", postgres.Database)
+BUCKETS = web.AppKey("BUCKETS", PostgresBuckets)
+EPOCHS = web.AppKey("EPOCHS", PostgresEpochs)
+REDIS = web.AppKey("REDIS", redis.Accelerator)
+REDIS_BUCKETS = web.AppKey("REDIS_BUCKETS", RedisBuckets)
+LEDGER = web.AppKey("LEDGER", Ledger)
+SWITCH = web.AppKey("SWITCH", Switch)
+TABLE = web.AppKey("TABLE", PolicyTable)
+HANDOVER = web.AppKey("HANDOVER", HandOver)
+
+
+def create_app(settings: ApiSettings) -> web.Application:
+    app = base_app(service=SERVICE, version=VERSION)
+    app[SETTINGS] = settings
+    app.cleanup_ctx.extend([postgres_ctx, redis_ctx, switch_ctx, use_cases_ctx, loops_ctx])
+    verifier = Verifier.from_directory(service=SERVICE, directory=settings.service_keys_dir)
+    add_operations(app, routes.OPERATIONS, authenticate=auth.by_service_token(verifier))
+    return app
+
+
+async def postgres_ctx(app: web.Application) -> AsyncIterator[None]:
+    dsn = app[SETTINGS].database_url.get_secret_value()
+    lanes = [Lane(dsn) for _ in range(3)]
+    app[BUCKETS] = PostgresBuckets(decisions=lanes[0], bookkeeping=lanes[1])
+    app[EPOCHS] = PostgresEpochs(lanes[2], replica=uuid.uuid4())
+    app[DATABASE] = await postgres.open_database(
+        dsn, size=app[SETTINGS].postgres_pool_size, application=SERVICE
+    )
+    try:
+        yield
+    finally:
+        await app[DATABASE].close()
+        for lane in lanes:
+            lane.close()
+
+
+async def redis_ctx(app: web.Application) -> AsyncIterator[None]:
+    url = environment.secret(app[SETTINGS].redis_url)
+    app[REDIS] = redis.Accelerator(redis.connect(url) if url else None)
+    if url:
+        app[REDIS_BUCKETS] = RedisBuckets(app[REDIS])
+    try:
+        yield
+    finally:
+        if url:
+            await app[REDIS_BUCKETS].close()
+        await app[REDIS].close()
+
+
+async def switch_ctx(app: web.Application) -> AsyncIterator[None]:
+    """Whoever ends in order leaves nothing untold, and nobody waits for it."""
+    app[LEDGER] = Ledger(time.monotonic)
+
+    def wake_hand_over() -> None:
+        app[HANDOVER].wake()
+
+    app[SWITCH] = switch = Switch(
+        redis=app.get(REDIS_BUCKETS),
+        postgres=app[BUCKETS],
+        epochs=app[EPOCHS],
+        ledger=app[LEDGER],
+        monotonic=time.monotonic,
+        on_switch=_switched,
+        on_due=wake_hand_over,
+    )
+    app[HANDOVER] = HandOver(switch, app[LEDGER])
+    metrics.show_backend(switch.road)
+    try:
+        yield
+    finally:
+        with suppress(errors.Unavailable):
+            await switch.hand_over(everything=True)
+            await app[EPOCHS].leave()
+
+
+async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
+    switch = app[SWITCH]
+    batcher = Batcher(switch.decide)
+    app[TABLE] = PolicyTable(policies.seed_policies())
+    app[keys.POLICIES] = Policies(store=PostgresPolicies(app[DATABASE]), table=app[TABLE])
+    app[keys.CHECKS] = Checks(
+        policies=app[TABLE],
+        rule=batcher,
+        state=lambda: State(switch.degraded, switch.postgres_away_s),
+        tokens=Tokens(app[SETTINGS].service_key.get_secret_value(), SystemClock()),
+    )
+    try:
+        yield
+    finally:
+        await batcher.close()
+
+
+async def loops_ctx(app: web.Application) -> AsyncIterator[None]:
+    supervisor = app[health.SUPERVISOR]
+    heartbeat = Heartbeat(app[SWITCH], with_redis=REDIS_BUCKETS in app)
+    refresh = PolicyRefresh(app[keys.POLICIES], seed=PostgresPolicies(app[DATABASE]).seed)
+    listener = postgres.Listener(
+        app[SETTINGS].database_url.get_secret_value(),
+        channels={
+            epoch.CHANNEL: lambda _seq: heartbeat.wake(),
+            policies.CHANNEL: lambda _id: refresh.wake(),
+        },
+        application=f"{SERVICE} listener",
+    )
+    _describe_health(app)
+    supervisor.spawn("listener", listener.run())
+    for loop in (heartbeat, refresh, app[HANDOVER], Sweeper(app[BUCKETS])):
+        supervisor.start(loop)
+    supervisor.start(health.HealthSampler(app[health.HEALTH]))
+    try:
+        yield
+    finally:
+        await supervisor.stop()
+
+
+def _describe_health(app: web.Application) -> None:
+    switch, table = app[SWITCH], app[TABLE]
+
+    async def postgres_state() -> str:
+        return "down" if switch.postgres_away_s else "up"
+
+    async def redis_state() -> str:
+        return app[REDIS].presence()
+
+    checks = app[health.HEALTH]
+    checks.checks = {"postgres": postgres_state, "redis": redis_state}
+    checks.facts = lambda: {
+        "limits": switch.road,
+        "degraded": switch.degraded,
+        "replicas": switch.replicas,
+        "unsynced_keys": app[LEDGER].waiting,
+    }
+    checks.unready_because = lambda: None if table.loaded else "the policies are not loaded yet"
+
+
+def _switched(old: Backend, new: Backend) -> None:
+    log.warning("limits_switched", old=old, new=new)
+    metrics.count_switch(old, new)

@@ -1,0 +1,100 @@
+"""Buckets in Redis: one script call per batch, on a connection bound to one server process."""
+
+import struct
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from importlib import resources
+from typing import TypeVar
+
+from chassis import redis
+from ratelimit_service.cache.link import Link
+from ratelimit_service.core import gcra, ports
+
+MARK = "ratelimit:epoch"
+CONNECT_BUDGET_S = 0.2
+ABSENT_IS_FULL = -1
+ABSENT_IS_UNKNOWN = -2
+
+_HEAD = struct.Struct("<Iq")
+_KEY = struct.Struct("<qqqq")
+_CHECK = struct.Struct("<HB")
+_LIMIT = struct.Struct("<HBqq")
+_LEVEL = struct.Struct("<qqqq")
+_ANSWERS = (ports.Answered.REFUSED, ports.Answered.PASSED, ports.Answered.UNKNOWN)
+
+T = TypeVar("T")
+Debts = Mapping[str, gcra.Level | None]
+
+
+class RedisBuckets:
+    def __init__(self, accelerator: redis.Accelerator) -> None:
+        if accelerator.client is None:
+            raise ValueError("buckets in Redis need a Redis")
+        self._accelerator = accelerator
+        script = resources.files(__package__).joinpath("buckets.lua").read_text()
+        self._link = Link(accelerator.client, script)
+
+    async def run_id(self) -> str:
+        """Which server process answers now; an unsteady one does not count."""
+        run_id = await self._bounded(self._answering, CONNECT_BUDGET_S)
+        if self._accelerator.presence() is not redis.Presence.UP:
+            raise ports.Missed("not steady yet")
+        return run_id
+
+    async def plant(self, mark: str) -> None:
+        await self._bounded(lambda: self._link.call("SET", MARK, mark), redis.BUDGET_S)
+
+    async def decide(
+        self, epoch: ports.Epoch, batch: gcra.Batch, debts: Debts
+    ) -> Sequence[ports.Found]:
+        keys = [MARK, *(f"rl:{epoch.gen}:{key}" for key in batch.keys)]
+        args: list[bytes | str] = [*keys, epoch.mark or "", pack(batch, debts)]
+        answer = await self._bounded(
+            lambda: self._link.evaluate(epoch.run_id, len(keys), *args), redis.BUDGET_S
+        )
+        if not answer:
+            raise ports.Missed("the mark of the generation is gone")
+        return list(unpack(batch, answer))
+
+    async def close(self) -> None:
+        await self._link.close()
+
+    async def _answering(self) -> str:
+        run_id = await self._link.open()
+        await self._link.call("PING")
+        return run_id
+
+    async def _bounded(self, work: Callable[[], Awaitable[T]], budget_s: float) -> T:
+        try:
+            return await self._accelerator.call(lambda _client: work(), budget_s=budget_s)
+        except redis.Missed as error:
+            raise ports.Missed(str(error)) from error
+
+
+def pack(batch: gcra.Batch, debts: Debts) -> bytes:
+    pieces = [_HEAD.pack(len(batch.asks), gcra.MAX_WAIT_US)]
+    for key, asked in batch.paces.items():
+        pace, hint = asked, ABSENT_IS_FULL
+        if key in debts:
+            known = debts[key]
+            pace, hint = (known.pace, known.debt_us) if known else (asked, ABSENT_IS_UNKNOWN)
+        pieces.append(_KEY.pack(pace.t_us, pace.tau_us, pace.version, hint))
+    index = batch.index
+    for ask in batch.asks:
+        pieces.append(_CHECK.pack(len(ask.limits), ask.peek))
+        pieces += [
+            _LIMIT.pack(index[limit.key], limit.shadow, limit.cost, limit.wait_us)
+            for limit in ask.limits
+        ]
+    return b"".join(pieces)
+
+
+def unpack(batch: gcra.Batch, answer: bytes) -> Iterator[ports.Found]:
+    at = 0
+    for ask in batch.asks:
+        end = at + 1 + _LEVEL.size * len(ask.limits)
+        levels = tuple(
+            gcra.Level(debt, gcra.Pace(t, tau, version))
+            for debt, t, tau, version in _LEVEL.iter_unpack(answer[at + 1 : end])
+        )
+        yield ports.Found(_ANSWERS[answer[at]], levels)
+        at = end

@@ -1,0 +1,305 @@
+"""Which backend decides, and how the decision moves without giving anything out twice.
+
+Postgres names the decider in one row, the epoch. A replica decides by Redis only
+
+- on a connection to the very server process that the epoch names, holding the epoch's mark;
+- within `LEASE_S` of having read the epoch (longer only while Postgres does not answer at all).
+
+Whoever misses Redis, once, makes Postgres the decider for all. Every replica that hears of it ends
+its call in flight, hands over what Postgres does not know, and only then acknowledges; Postgres
+decides when all live ones have, or when their leases have run out. Redis decides again in a new
+generation, whose keys are new, when every live replica sees the same Redis.
+
+Decisions come one batch at a time, so that a batch belongs to one backend.
+"""
+
+import asyncio
+import math
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from chassis.kernel import errors
+from contracts.ratelimits import Backend
+from ratelimit_service.core import gcra, ports
+from ratelimit_service.core.ledger import Ledger
+from ratelimit_service.core.local import Local
+
+LEASE_S = 0.9
+# After a miss Redis must answer so many heartbeats in a row before it is trusted again.
+STEADY_BEATS = 3
+SETTLE_POLL_S = 0.01
+# A batch gives up on Postgres's turn after the settling time: local decides rather than nobody.
+TURNS = 150
+UNKNOWN = ports.Epoch(seq=0, gen=0, backend=Backend.POSTGRES)
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """A verdict and who spoke it."""
+
+    verdict: gcra.Verdict
+    backend: Backend
+
+
+class Switch:
+    def __init__(
+        self,
+        *,
+        redis: ports.RedisBuckets | None,
+        postgres: ports.PostgresBuckets,
+        epochs: ports.Epochs,
+        ledger: Ledger,
+        monotonic: Callable[[], float],
+        on_switch: Callable[[Backend, Backend], None] = lambda _old, _new: None,
+        on_due: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._redis = redis
+        self._postgres = postgres
+        self._epochs = epochs
+        self._ledger = ledger
+        self._local = Local(ledger)
+        self._monotonic = monotonic
+        self._on_switch = on_switch
+        self._on_due = on_due
+        self._in_redis = asyncio.Lock()
+        self._following = asyncio.Lock()
+        self._handing_over = asyncio.Lock()
+        self._epoch = UNKNOWN
+        self._followed = UNKNOWN.seq
+        self._confirmed_at = -math.inf
+        self._opened_at = 0.0
+        self._steady = STEADY_BEATS
+        self._away_since: float | None = None
+        self._last_road = Backend.POSTGRES
+        self.replicas = 1
+
+    @property
+    def road(self) -> Backend:
+        """Who would decide now, as far as this replica knows."""
+        if self._epoch.backend is Backend.REDIS and self._steady:
+            return Backend.REDIS
+        return Backend.POSTGRES if self._away_since is None else Backend.LOCAL
+
+    @property
+    def degraded(self) -> str | None:
+        """What is missing and what that means; None also where Redis is not configured."""
+        match self.road:
+            case Backend.LOCAL:
+                return "postgres;each replica decides its share"
+            case Backend.POSTGRES if self._redis is not None:
+                return "redis;postgres decides"
+            case Backend.REDIS if self._away_since is not None:
+                return "postgres;what redis decides is not recorded"
+        return None
+
+    @property
+    def postgres_away_s(self) -> float:
+        """For how long the record has not answered; 0 while it does."""
+        return 0.0 if self._away_since is None else self._monotonic() - self._away_since
+
+    async def decide(self, asks: Sequence[gcra.Ask]) -> list[Ruling]:
+        """A ruling for each ask, in order. Never fails for want of a store."""
+        batch = gcra.Batch(asks)
+        for _ in range(TURNS):
+            try:
+                return await self._by_turn(batch)
+            except ports.Moved:
+                await self.beat()
+            except ports.Unsettled:
+                await self.beat()
+                await asyncio.sleep(SETTLE_POLL_S)
+            except errors.Unavailable:
+                self._postgres_failed()
+                break
+        return [self._rule_alone(ask) for ask in asks]
+
+    async def beat(self) -> None:
+        """Tell what we see, learn who decides and follow it, open Redis when it is time.
+
+        A database that does not answer leaves things as they are.
+        """
+        async with self._following:
+            run_id = await self._redis_seen()
+            try:
+                standing = await self._learn(run_id)
+                if standing.epoch.backend is Backend.REDIS and run_id != standing.epoch.run_id:
+                    await self._epochs.depart(standing.epoch)
+                    await self._learn(run_id)
+                elif standing.may_open and run_id is not None:
+                    await self._open(standing.epoch, run_id)
+            except errors.Unavailable:
+                self._postgres_failed()
+            except ports.Missed:
+                self._steady = 0
+            self._tell()
+
+    async def hand_over(self, *, everything: bool = False) -> None:
+        """Tell Postgres what it does not know. Raises Unavailable; nothing is lost by that."""
+        async with self._handing_over:
+            while piece := self._ledger.take(everything=everything):
+                try:
+                    await self._postgres.merge(piece)
+                except BaseException:
+                    self._ledger.keep(piece)
+                    raise
+
+    async def _by_turn(self, batch: gcra.Batch) -> list[Ruling]:
+        if self._redis is not None and self._epoch.backend is Backend.REDIS:
+            if not self._lease_holds():
+                await self.beat()
+            try:
+                return await self._by_redis(self._redis, batch)
+            except ports.Missed:
+                await self._depart()
+        return await self._by_postgres(batch)
+
+    async def _by_redis(self, redis: ports.RedisBuckets, batch: gcra.Batch) -> list[Ruling]:
+        async with self._in_redis:
+            epoch = self._epoch
+            found = await self._ask_redis(redis, epoch, batch, self._uncertain(batch))
+            rulings = [self._ruled(ask, each) for ask, each in zip(batch.asks, found, strict=True)]
+            await self._fill_in(redis, epoch, batch.asks, rulings)
+        if self._ledger.is_due:
+            self._on_due()
+        self._tell()
+        return [each for each in rulings if each is not None]
+
+    async def _ask_redis(
+        self,
+        redis: ports.RedisBuckets,
+        epoch: ports.Epoch,
+        batch: gcra.Batch,
+        debts: Mapping[str, gcra.Level | None],
+    ) -> Sequence[ports.Found]:
+        """The lease is looked at before and after: a process that was stopped in between must not
+        believe what it was told before."""
+        if epoch.backend is not Backend.REDIS or not self._lease_holds():
+            raise ports.Moved
+        found = await redis.decide(epoch, batch, debts)
+        if not self._lease_holds():
+            raise ports.Moved
+        return found
+
+    async def _fill_in(
+        self,
+        redis: ports.RedisBuckets,
+        epoch: ports.Epoch,
+        asks: Sequence[gcra.Ask],
+        rulings: list[Ruling | None],
+    ) -> None:
+        """Ask again, with Postgres's debts, where Redis is too new to know; alone without them."""
+        places = [place for place, ruling in enumerate(rulings) if ruling is None]
+        if not places:
+            return
+        batch = gcra.Batch([asks[place] for place in places])
+        try:
+            debts = await self._postgres.debts(batch.paces)
+        except errors.Unavailable:
+            self._postgres_failed()
+            for place, ask in zip(places, batch.asks, strict=True):
+                rulings[place] = self._rule_alone(ask)
+            return
+        found = await self._ask_redis(redis, epoch, batch, debts)
+        for place, ask, each in zip(places, batch.asks, found, strict=True):
+            rulings[place] = self._ruled(ask, each)
+
+    def _ruled(self, ask: gcra.Ask, found: ports.Found) -> Ruling | None:
+        if found.answer is ports.Answered.UNKNOWN:
+            return None
+        verdict = gcra.Verdict(found.answer is ports.Answered.PASSED, found.levels)
+        self._ledger.note(ask, verdict, synced=False)
+        return Ruling(verdict, Backend.REDIS)
+
+    def _uncertain(self, batch: gcra.Batch) -> dict[str, gcra.Level | None]:
+        """Keys that may be absent because the generation is new. One that owed the most there is
+        when it opened owes nothing once its bucket could have filled."""
+        age_us = int((self._monotonic() - self._opened_at) * 1_000_000)
+        return {
+            key: None
+            for key, pace in batch.paces.items()
+            if age_us < pace.tau_us + gcra.MAX_WAIT_US
+        }
+
+    async def _by_postgres(self, batch: gcra.Batch) -> list[Ruling]:
+        verdicts = await self._postgres.decide(batch)
+        self._away_since = None
+        for ask, verdict in zip(batch.asks, verdicts, strict=True):
+            self._ledger.note(ask, verdict, synced=True)
+        self._tell()
+        return [Ruling(verdict, Backend.POSTGRES) for verdict in verdicts]
+
+    def _rule_alone(self, ask: gcra.Ask) -> Ruling:
+        verdict = self._local.decide(ask, replicas=self.replicas)
+        self._tell()
+        return Ruling(verdict, Backend.LOCAL)
+
+    async def _depart(self) -> None:
+        async with self._following:
+            self._steady = 0
+            if self._epoch.backend is Backend.REDIS:
+                await self._epochs.depart(self._epoch)
+                await self._learn(None)
+
+    async def _open(self, epoch: ports.Epoch, run_id: str) -> None:
+        """The mark is in Redis before the epoch names it, and nobody else's mark is ever right."""
+        assert self._redis is not None
+        mark = uuid.uuid4().hex
+        await self._redis.plant(mark)
+        if await self._epochs.open(epoch, run_id=run_id, mark=mark):
+            await self._learn(run_id)
+
+    async def _learn(self, run_id: str | None) -> ports.Standing:
+        """Beat, follow what is new, and beat again to say so."""
+        standing = await self._confirm(run_id)
+        if standing.epoch.seq != self._followed:
+            await self._follow(standing)
+            standing = await self._confirm(run_id)
+        return standing
+
+    async def _confirm(self, run_id: str | None) -> ports.Standing:
+        asked_at = self._monotonic()
+        standing = await self._epochs.beat(run_id=run_id, seq=self._followed)
+        if standing.epoch.seq == self._epoch.seq:
+            self._confirmed_at = asked_at
+        self._away_since = None
+        self.replicas = standing.replicas
+        return standing
+
+    async def _follow(self, standing: ports.Standing) -> None:
+        asked_at = self._monotonic()
+        self._epoch = standing.epoch
+        if standing.epoch.backend is Backend.REDIS:
+            self._opened_at = asked_at - standing.age_us / 1_000_000
+        else:
+            async with self._in_redis:  # the call in flight ends, and is in the ledger
+                pass
+            await self.hand_over(everything=True)
+        self._followed = standing.epoch.seq
+
+    async def _redis_seen(self) -> str | None:
+        """The server that Redis is, once it has been steady."""
+        if self._redis is None:
+            return None
+        try:
+            run_id = await self._redis.run_id()
+        except ports.Missed:
+            self._steady = 0
+            return None
+        self._steady += 1
+        return run_id if self._steady >= STEADY_BEATS else None
+
+    def _lease_holds(self) -> bool:
+        if self._away_since is not None:
+            return True
+        return self._monotonic() - self._confirmed_at <= LEASE_S
+
+    def _postgres_failed(self) -> None:
+        if self._away_since is None:
+            self._away_since = self._monotonic()
+
+    def _tell(self) -> None:
+        road = self.road
+        if road is not self._last_road:
+            old, self._last_road = self._last_road, road
+            self._on_switch(old, road)

@@ -1,0 +1,134 @@
+"""The only place of session-service where things are built."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from chassis import crypto, postgres
+from chassis import redis as accelerators
+from chassis.kernel import breaker
+from chassis.kernel.clock import Clock, SystemClock
+from chassis.settings import secret
+from chassis.web import auth, health
+from chassis.web.app import add_operations, base_app
+from session_service.api import routes
+from session_service.api.keys import CLEANUP, SESSIONS
+from session_service.cache.copies import RedisCopies
+from session_service.core.cleanup import Cleanup
+from session_service.core.copying import Copying
+from session_service.core.reading import Reader
+from session_service.core.recent import Recent
+from session_service.core.sealing import Vault
+from session_service.core.sessions import Sessions
+from session_service.loops.cleanup import CleanupLoop
+from session_service.loops.copies import CopiesLoop
+from session_service.settings import SessionSettings
+from session_service.store.runs import PostgresRuns
+from session_service.store.sessions import PostgresSessions
+
+SERVICE = "session-service"
+VERSION = "0.1.0"
+
+SETTINGS = web.AppKey("SETTINGS", SessionSettings)
+CLOCK = web.AppKey("CLOCK", Clock)
+DATABASE = web.AppKey("DATABASE", postgres.Database)
+REDIS = web.AppKey("REDIS", accelerators.Accelerator)
+COPIES = web.AppKey("COPIES", RedisCopies)
+
+
+def create_app(settings: SessionSettings, *, clock: Clock | None = None) -> web.Application:
+    app = base_app(service=SERVICE, version=VERSION)
+    app[SETTINGS] = settings
+    app[CLOCK] = clock or SystemClock()
+    verifier = crypto.Verifier.from_directory(service=SERVICE, directory=settings.service_keys_dir)
+    add_operations(app, routes.ROUTES, authenticate=auth.by_service_token(verifier))
+    app.cleanup_ctx.extend([postgres_ctx, redis_ctx, use_cases_ctx, loops_ctx])
+    return app
+
+
+async def postgres_ctx(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    app[DATABASE] = await postgres.open_database(
+        settings.database_url.get_secret_value(),
+        size=settings.postgres_pool_size,
+        application=SERVICE,
+    )
+    try:
+        yield
+    finally:
+        await app[DATABASE].close()
+
+
+async def redis_ctx(app: web.Application) -> AsyncIterator[None]:
+    url = secret(app[SETTINGS].redis_url)
+    app[REDIS] = accelerators.Accelerator(accelerators.connect(url) if url else None)
+    try:
+        yield
+    finally:
+        await app[REDIS].close()
+
+
+async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
+    settings, clock = app[SETTINGS], app[CLOCK]
+    vault = Vault(crypto.Keyring(settings.session_keys.get_secret_value()))
+    store = PostgresSessions(app[DATABASE])
+    app[COPIES] = RedisCopies(app[REDIS])
+    copies = Copying(copies=app[COPIES], vault=vault, clock=clock)
+    reader = Reader(find=store.find, seen=copies.seen, clock=clock)
+    app[SESSIONS] = Sessions(
+        store=store, reader=reader, copies=copies, recent=Recent(clock), vault=vault, clock=clock
+    )
+    app[CLEANUP] = Cleanup(
+        store=store,
+        runs=PostgresRuns(app[DATABASE]),
+        copies=copies,
+        grace_s=settings.session_cleanup_grace_s,
+    )
+    _tell_health(app, reader.circuit)
+    try:
+        yield
+    finally:
+        await reader.close()
+
+
+async def loops_ctx(app: web.Application) -> AsyncIterator[None]:
+    supervisor = app[health.SUPERVISOR]
+    supervisor.start(health.HealthSampler(app[health.HEALTH]))
+    supervisor.start(CleanupLoop(app[CLEANUP]))
+    if app[COPIES].is_present:
+        supervisor.start(CopiesLoop(app[COPIES]))
+    try:
+        yield
+    finally:
+        await supervisor.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class Road:
+    """How sessions are read now: `direct` from the record, from a `cache`, or not at all."""
+
+    told: health.Health
+    redis: accelerators.Accelerator
+    circuit: breaker.Breaker
+
+    def __str__(self) -> str:
+        is_away = self.told.seen.get("postgres") == "down"
+        if not is_away and self.circuit.state is not breaker.State.OPEN:
+            return "direct"
+        return "cache" if self.redis.presence() is accelerators.Presence.UP else "shut"
+
+
+def _tell_health(app: web.Application, circuit: breaker.Breaker) -> None:
+    """Nothing is `needed`: without the database we still answer from copies, and say so."""
+    told, database, redis = app[health.HEALTH], app[DATABASE], app[REDIS]
+    road = Road(told, redis, circuit)
+
+    async def postgres_state() -> str:
+        return "up" if await database.answers() else "down"
+
+    async def redis_state() -> str:
+        return await redis.probe()
+
+    told.checks = {"postgres": postgres_state, "redis": redis_state}
+    told.facts = lambda: {"sessions": str(road)}

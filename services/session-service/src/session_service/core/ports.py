@@ -1,0 +1,72 @@
+"""What session-service needs of the world, named after the need."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from session_service.core.sealing import Sealed
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A session that is no more, and the version that every copy of it is older than."""
+
+    id: str
+    version: int
+
+
+class SessionStore(Protocol):
+    """The record. Raises Unavailable while it does not answer."""
+
+    async def find(self, ids: Sequence[str]) -> Sequence[Sealed]: ...
+
+    async def of_shop(self, shop: str, *, after: str | None, limit: int) -> Sequence[Sealed]:
+        """By id, those after the given one."""
+        ...
+
+    async def newest_of(self, shop: str, *, user_id: int | None) -> Sealed | None:
+        """The session written last: of that user, or offline."""
+        ...
+
+    async def put(
+        self, row: Sealed, *, over: int | None, ends_ms: int | None, key_id: str, has_new_pair: bool
+    ) -> int | None:
+        """The new version; None when the version there is not `over` (None: no row) any more."""
+        ...
+
+    async def delete(self, ids: Sequence[str], *, shop: str | None) -> Sequence[Gone]:
+        """`shop` None: whatever theirs is."""
+        ...
+
+    async def delete_shop(self, shop: str, *, granted_by: datetime | None) -> Sequence[Gone]: ...
+
+    async def delete_ended(self, *, grace_s: float, limit: int) -> Sequence[Gone]: ...
+
+
+class RunStore(Protocol):
+    async def claim(self, name: str, *, period_s: float, stuck_s: float) -> bool:
+        """True for one caller in a period, or later for the one who takes up what was left."""
+        ...
+
+    async def finish(self, name: str, *, handled: int) -> None: ...
+
+
+class Copies(Protocol):
+    """Sealed copies for the time in which the record does not answer. Nothing here ever fails:
+    what cannot be kept is not kept, and what could not be forgotten is owed."""
+
+    @property
+    def is_present(self) -> bool: ...
+
+    async def keep(self, copies: Sequence[tuple[str, int, str]]) -> bool:
+        """(id, version, text) each; older than what is there changes nothing. False: not kept."""
+        ...
+
+    async def find(self, session_id: str) -> str | None: ...
+
+    async def forget(self, gone: Sequence[Gone]) -> None: ...
+
+    async def settle(self) -> None:
+        """Try again to forget what is owed."""
+        ...

@@ -1,0 +1,114 @@
+"""Sessions outside our own memory: sealed under the key ring, each field for its own place."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from session_service.core.record import ShopifySession, Status, Tokens
+
+ROW = "shopify_session"
+COPY = "shopify_session_copy"
+
+
+class Ring(Protocol):
+    """`identity` is authenticated: a value moved elsewhere does not open there."""
+
+    current: str
+
+    def seal(self, plain: str, *identity: str) -> str: ...
+
+    def open(self, sealed: str, *identity: str) -> str: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """A session as its row holds it."""
+
+    id: str
+    shop: str
+    is_online: bool
+    user_id: int | None
+    scope: str | None
+    body: str = field(repr=False)
+    access_token: str | None = field(repr=False)
+    refresh_token: str | None = field(repr=False)
+    previous_refresh_token: str | None = field(repr=False)
+    expires_ms: int | None
+    refresh_expires_ms: int | None
+    status: str
+    gen: int
+    version: int
+
+
+class Vault:
+    """Raises decrypt_failed for what the ring does not open; that says nothing of other rows."""
+
+    def __init__(self, ring: Ring) -> None:
+        self._ring = ring
+
+    @property
+    def key_id(self) -> str:
+        return self._ring.current
+
+    def seal(self, session: ShopifySession) -> Sealed:
+        tokens = session.tokens
+        return Sealed(
+            id=session.id,
+            shop=session.shop,
+            is_online=session.is_online,
+            user_id=session.user_id,
+            scope=session.scope,
+            body=self._ring.seal(_dumps(session.rest), ROW, session.id, "body"),
+            access_token=self._seal(tokens.access, session.id, "access_token"),
+            refresh_token=self._seal(tokens.refresh, session.id, "refresh_token"),
+            previous_refresh_token=self._seal(
+                session.previous_refresh, session.id, "previous_refresh_token"
+            ),
+            expires_ms=tokens.expires_ms,
+            refresh_expires_ms=tokens.refresh_expires_ms,
+            status=session.status,
+            gen=session.gen,
+            version=session.version,
+        )
+
+    def open(self, sealed: Sealed) -> ShopifySession:
+        return ShopifySession(
+            id=sealed.id,
+            shop=sealed.shop,
+            is_online=sealed.is_online,
+            user_id=sealed.user_id,
+            scope=sealed.scope,
+            tokens=Tokens(
+                access=self._open(sealed.access_token, sealed.id, "access_token"),
+                refresh=self._open(sealed.refresh_token, sealed.id, "refresh_token"),
+                expires_ms=sealed.expires_ms,
+                refresh_expires_ms=sealed.refresh_expires_ms,
+            ),
+            rest=json.loads(self._ring.open(sealed.body, ROW, sealed.id, "body")),
+            previous_refresh=self._open(
+                sealed.previous_refresh_token, sealed.id, "previous_refresh_token"
+            ),
+            status=Status(sealed.status),
+            gen=sealed.gen,
+            version=sealed.version,
+        )
+
+    def copy(self, sealed: Sealed, *, at_ms: int) -> str:
+        """The row as one sealed text, so that who keeps it can neither read nor alter it."""
+        return self._ring.seal(_dumps({"at_ms": at_ms, "row": asdict(sealed)}), COPY, sealed.id)
+
+    def open_copy(self, session_id: str, text: str) -> tuple[ShopifySession, int]:
+        """(session, when it was copied in epoch milliseconds)."""
+        held = json.loads(self._ring.open(text, COPY, session_id))
+        return self.open(Sealed(**held["row"])), held["at_ms"]
+
+    def _seal(self, secret: str | None, session_id: str, name: str) -> str | None:
+        return None if secret is None else self._ring.seal(secret, ROW, session_id, name)
+
+    def _open(self, sealed: str | None, session_id: str, name: str) -> str | None:
+        return None if sealed is None else self._ring.open(sealed, ROW, session_id, name)
+
+
+def _dumps(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,99 @@
+"""The gateway's own words: API keys, the state of the whole, events handed over by HTTP."""
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from contracts.events import Envelope
+from contracts.wire import Answer, Moment, Said, Shop
+
+MAX_EVENTS = 500
+
+
+class Scope(StrEnum):
+    JOBS_READ = "jobs:read"
+    JOBS_WRITE = "jobs:write"
+    QUEUES_ADMIN = "queues:admin"
+    SESSIONS_READ = "sessions:read"
+    SESSIONS_WRITE = "sessions:write"
+    TOKENS_READ = "tokens:read"
+    RATELIMITS_CHECK = "ratelimits:check"
+    RATELIMITS_ADMIN = "ratelimits:admin"
+    SHOPIFY_PROXY = "shopify:proxy"
+    OPS_READ = "ops:read"
+    ADMIN = "admin"
+
+
+class KeyCreate(Said):
+    """`POST /v1/keys`. A key with `shop` sees only that shop."""
+
+    name: str = Field(min_length=1, max_length=200)
+    scopes: list[Scope] = Field(min_length=1, max_length=len(Scope))
+    shop: Shop | None = None
+    expires_at: Moment | None = None
+
+
+class ApiKey(Answer):
+    id: str
+    name: str
+    scopes: list[str]
+    shop: str | None
+    expires_at: Moment | None
+    created_at: Moment
+
+
+class ApiKeyCreated(ApiKey):
+    """`key` is shown once: a repeat under the same Idempotency-Key answers with null."""
+
+    key: str | None
+
+
+class ApiKeys(Answer):
+    items: list[ApiKey]
+    next_cursor: str | None = None
+
+
+class ServiceState(Answer):
+    status: str = Field(description="up, degraded or down")
+    circuit: str | None
+    since: Moment
+
+
+class Roads(Answer):
+    enqueue: str = Field(description="direct, bus, spool or shut")
+    dispatch: str = Field(description="redis or postgres")
+    limits: str = Field(description="redis, postgres or local")
+    sessions: str = Field(description="direct, cache or shut")
+    cache: str = Field(description="redis or memory")
+
+
+class System(Answer):
+    """`GET /v1/system`: current within three seconds."""
+
+    services: dict[str, ServiceState]
+    roads: Roads
+    dependencies: dict[str, str] = Field(description="postgres, redis, rabbitmq: up, down, absent")
+    degraded: bool
+    can: list[str] = Field(description="What users can still do")
+    sampled_at: Moment | None
+
+
+class EventsPosted(Said):
+    """`POST /internal/v1/events`: what the bus would have carried."""
+
+    events: list[Envelope] = Field(min_length=1, max_length=MAX_EVENTS)
+
+
+class EventsTaken(Answer):
+    taken: int
+    known: int
+
+
+class OpenApi(Answer):
+    """The merged document of everything that is offered here."""
+
+    openapi: str
+    info: dict[str, Any]
+    paths: dict[str, Any]
+    components: dict[str, Any]
