@@ -77,7 +77,9 @@ async def bare_enqueue(server: PostgresServer, size: Size) -> load.Rate:
 
 
 async def our_enqueue(server: PostgresServer, size: Size) -> load.Rate:
-    async with ours.database(await fresh_database(server, "ours")) as database:
+    dsn = await fresh_database(server, "ours")
+    await ours.prepare(dsn)
+    async with ours.database(dsn) as database:
         enqueuer = ours.Enqueuer(database)
         await load.calls(enqueuer.enqueue, total=round(size.jobs * WARM_UP), callers=CALLERS)
         rate = await load.calls(enqueuer.enqueue, total=size.jobs, callers=CALLERS)
@@ -98,13 +100,14 @@ async def bare_drain(server: PostgresServer, size: Size) -> load.Rate:
 
 async def our_drain(server: PostgresServer, size: Size) -> load.Rate:
     dsn = await fresh_database(server, "ours")
+    await ours.prepare(dsn)
     async with ours.database(dsn) as database:
         enqueuer = ours.Enqueuer(database)
         await enqueuer.fill(size.jobs)
         await enqueuer.close()
-        started = time.perf_counter()
-        done = await ours.drain(database, dsn)
-        return _all(done, size, time.perf_counter() - started)
+    started = time.perf_counter()
+    done = await ours.drain(dsn)
+    return _all(done, size, time.perf_counter() - started)
 
 
 def _all(done: int, size: Size, took_s: float) -> load.Rate:

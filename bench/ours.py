@@ -23,20 +23,23 @@ CLAIM, LANES = 500, 500
 
 @asynccontextmanager
 async def database(dsn: str) -> AsyncIterator[postgres.Database]:
-    await migrate.migrate(dsn, MIGRATIONS)
-    opened = await postgres.open_database(
-        dsn, size=8, application="bench", settings=engine.SETTINGS
-    )
+    """As the api opens it."""
+    opened = await postgres.open_database(dsn, size=8, application="bench")
     try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+async def prepare(dsn: str) -> None:
+    await migrate.migrate(dsn, MIGRATIONS)
+    async with database(dsn) as opened:
         await opened.execute(
             "insert into queue (name, served_by, concurrency, max_attempts, timeout_s, retry)"
             " values ($1, 'worker', 1000, 5, 30, $2)",
             QUEUE,
             {"base_s": 5, "factor": 2, "max_s": 3600, "jitter": 0.5},
         )
-        yield opened
-    finally:
-        await opened.close()
 
 
 class Enqueuer:
@@ -60,10 +63,20 @@ class Enqueuer:
             await self._task
 
 
-async def drain(opened: postgres.Database, dsn: str) -> int:
+async def drain(dsn: str) -> int:
     """Claim and settle everything that is ready, as fenced and fair as a worker; how many."""
-    store, worker = engine.EngineStore(opened), ids.new_id()
+    worker = ids.new_id()
     await _register(dsn, worker)
+    opened = await postgres.open_database(
+        dsn, size=4, application="bench", settings=engine.SETTINGS
+    )
+    try:
+        return await _drain(engine.EngineStore(opened), worker)
+    finally:
+        await opened.close()
+
+
+async def _drain(store: engine.EngineStore, worker: UUID) -> int:
     settled = 0
     while True:
         jobs, dry = await store.claim(QUEUE, worker, want=CLAIM, lanes=LANES)

@@ -54,6 +54,15 @@ async def system(stack: StackProcess) -> dict[str, Any]:
         return found
 
 
+async def roads_are(stack: StackProcess, **roads: str) -> None:
+    async def are() -> bool:
+        told = (await system(stack))["roads"]
+        assert {name: told[name] for name in roads} == roads
+        return True
+
+    await eventually(are, 15.0)
+
+
 async def seen(stack: StackProcess, dependency: str, state: str) -> None:
     async def is_so() -> bool:
         return bool((await system(stack))["dependencies"][dependency] == state)
@@ -66,6 +75,7 @@ async def test_redis_then_rabbitmq_die_under_load(
 ) -> None:
     await seen(stack, "redis", "up")
     await seen(stack, "rabbitmq", "up")
+    await roads_are(stack, limits="redis", cache="redis", enqueue="direct")
     enqueuer = Enqueuer(stack)
     running = asyncio.create_task(enqueuer.run())
     async with stack.client() as client:
@@ -74,9 +84,7 @@ async def test_redis_then_rabbitmq_die_under_load(
         await campaign.reach(150)
         private_redis.kill()
         await seen(stack, "redis", "down")
-        roads = (await system(stack))["roads"]
-        assert roads["limits"] == "postgres"
-        assert roads["cache"] == "memory"
+        await roads_are(stack, limits="postgres", cache="memory", enqueue="direct")
         await campaign.reach(400)
         private_rabbit.kill()
         await seen(stack, "rabbitmq", "down")

@@ -1,5 +1,6 @@
 """Bad input gets a 4xx problem document that names the fault, and nothing is stored."""
 
+import io
 import json
 from typing import Any
 
@@ -63,7 +64,7 @@ async def test_a_bad_job_is_named_and_not_stored(
 ) -> None:
     async with stack.session() as session:
         before = await count(session)
-        async with session.post("/v1/jobs", data=body, headers=JSON) as answer:
+        async with session.post("/v1/jobs", data=io.BytesIO(body), headers=JSON) as answer:
             told = await problem(answer, status, code)
         if pointer is not None:
             assert pointer in [flaw["pointer"] for flaw in told["errors"]], told

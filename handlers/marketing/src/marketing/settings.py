@@ -89,7 +89,7 @@ def read(environ: Mapping[str, str]) -> Settings:
     """Raises `WrongSettings` with every problem at once; none repeats a value."""
     said: dict[str, Any] = {name: value for name, value in environ.items() if value.strip()}
     said.setdefault("SMS_PROVIDER", Provider.SANDBOX)
-    if path := said.get("TWILIO_AUTH_TOKEN_FILE"):
+    if (path := said.get("TWILIO_AUTH_TOKEN_FILE")) and "TWILIO_AUTH_TOKEN" not in said:
         said["TWILIO_AUTH_TOKEN"] = _secret(path)
     try:
         return Settings.model_validate(DEFAULTS.get(said["SMS_PROVIDER"], {}) | said)

@@ -61,6 +61,8 @@ def test_the_token_may_be_in_a_file(tmp_path: Path) -> None:
     without = {name: value for name, value in TWILIO.items() if name != "TWILIO_AUTH_TOKEN"}
     read = settings.read({**without, "TWILIO_AUTH_TOKEN_FILE": str(file)})
     assert read.auth_token.get_secret_value() == "from the file"
+    said = settings.read({**TWILIO, "TWILIO_AUTH_TOKEN_FILE": str(file)})
+    assert said.auth_token.get_secret_value() == "hunter2", "what is said comes first"
     assert "TWILIO_AUTH_TOKEN_FILE" in refused(**without, TWILIO_AUTH_TOKEN_FILE="/nowhere")
 
 

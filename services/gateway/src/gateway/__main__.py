@@ -9,16 +9,13 @@ from gateway.app import SERVICE, VERSION, create_app
 from gateway.settings import GatewaySettings
 
 MIGRATIONS = Path(__file__).parent / "store" / "migrations"
+THIS = Service(
+    name=SERVICE,
+    version=VERSION,
+    processes={"api": (GatewaySettings, create_app)},
+    migrations=MIGRATIONS,
+    operations=routes.OPERATIONS,
+)
 
 if __name__ == "__main__":
-    sys.exit(
-        main(
-            Service(
-                name=SERVICE,
-                version=VERSION,
-                processes={"api": (GatewaySettings, create_app)},
-                migrations=MIGRATIONS,
-                operations=routes.OPERATIONS,
-            )
-        )
-    )
+    sys.exit(main(THIS))

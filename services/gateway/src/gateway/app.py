@@ -32,8 +32,8 @@ from gateway.clients.health import look_at
 from gateway.clients.queue_service import QueueService
 from gateway.clients.ratelimit_service import RatelimitService
 from gateway.consumers import events as event_consumer
+from gateway.core import in_motion, ports, system
 from gateway.core import offers as core_offers
-from gateway.core import ports, system
 from gateway.core.admission import Admission
 from gateway.core.api_keys import ApiKeys
 from gateway.core.authenticate import Authenticate
@@ -222,12 +222,14 @@ async def keys_ctx(app: web.Application) -> AsyncIterator[None]:
 async def jobs_ctx(app: web.Application) -> AsyncIterator[None]:
     database, direct = app[DATABASE], app[QUEUE_SERVICE]
     spool = Accepted(database)
-    app[keys.IN_MOTION] = motion = InMotion(spool)
+    app[keys.IN_MOTION] = motion = InMotion(
+        spool,
+        circuit=breaker.Breaker("accepted", monotonic=time.monotonic, policy=in_motion.CIRCUIT),
+    )
     app[keys.QUEUES] = queues = Queues(snapshot=KnownQueues(database), ask=direct.queue_names)
     app[keys.ENQUEUE] = Enqueue(
         direct=direct,
         bus=app.get(BUS),
-        spool=spool,
         motion=motion,
         queues=queues,
         fell_back=partial(metrics.fell_back, "enqueue"),

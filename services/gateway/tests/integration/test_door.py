@@ -1,5 +1,6 @@
 """Who may come in, and what is said to those who may not."""
 
+import io
 from typing import Any
 
 import pytest
@@ -163,7 +164,9 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 async def test_bad_input_is_named_and_leaves_nothing(gateway: Any, name: str) -> None:
     raw, headers, expected = BAD[name]
-    status, body, said = await gateway.tell("POST", "/v1/jobs", data=raw, headers=headers)
+    status, body, said = await gateway.tell(
+        "POST", "/v1/jobs", data=io.BytesIO(raw), headers=headers
+    )
     assert (status, body["status"]) == (expected, expected)
     assert said["Content-Type"].startswith("application/problem+json")
     assert body["detail"]

@@ -1,11 +1,14 @@
 """The environment of queue-service: the api, and the worker of the same package."""
 
+import re
+
 from pydantic import Field, field_validator
 
 from chassis.settings import Settings
 
 DEFAULT_CONCURRENCY = "sms=20,campaign=5,automation=10,default=10"
 CONCURRENCY_MAX = 10_000
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 class QueueSettings(Settings):
@@ -47,6 +50,8 @@ def concurrency(given: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for part in filter(None, (part.strip() for part in given.split(","))):
         name, _, jobs = part.partition("=")
+        if not NAME.fullmatch(name.strip()):
+            raise ValueError(f"{part!r} does not begin with the name of a queue")
         if not jobs.strip().isdecimal() or not 1 <= int(jobs) <= CONCURRENCY_MAX:
             raise ValueError(f"{part!r} is not queue=jobs with 1 to {CONCURRENCY_MAX} jobs")
         found[name.strip()] = int(jobs)

@@ -125,3 +125,238 @@ async def test_bad_input_is_refused_by_name_and_leaves_nothing(
     if pointer is not None:
         assert pointer in refused.pointers
     assert await service.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("POST", "/v1/jobs", {"Content-Type": "text/plain"}, 415),
+        ("POST", "/v1/jobs", {"Content-Encoding": "gzip"}, 415),
+        ("POST", "/v1/jobs", {"Content-Type": "application/json; charset=latin-1"}, 415),
+        ("POST", "/v1/jobs", {"Idempotency-Key": "x" * 256}, 422),
+        ("POST", "/v1/jobs", {"Request-Timeout-Ms": "soon"}, 422),
+        ("POST", "/v1/jobs", {"Authorization": "Bearer nobody"}, 401),
+        ("PUT", "/v1/jobs", {}, 405),
+        ("GET", "/v1/jobs/42", {}, 404),
+        ("GET", "/v1/jobs/6f1c7f0e4a585f529d0a9b5b2a3c8d11", {}, 404),
+        ("POST", "/v1/jobs/42:cancel", {}, 404),
+        ("POST", "/v1/jobs/42:what", {}, 404),
+        ("GET", "/v1/jobs?what=1", {}, 422),
+        ("GET", "/v1/jobs?state=gone", {}, 422),
+        ("GET", "/v1/jobs?limit=201", {}, 422),
+        ("GET", "/v1/jobs?limit=1&limit=2", {}, 422),
+        ("GET", "/v1/jobs?cursor=%22", {}, 422),
+        ("GET", "/v1/jobs?cursor=WyJ4IiwieSJd", {}, 422),
+        ("GET", "/v1/jobs?since=yesterday", {}, 422),
+        ("GET", "/v1/queues/No%20Name", {}, 404),
+        ("GET", "/v1/batches/x", {}, 404),
+        ("GET", "/nowhere", {}, 404),
+    ],
+)
+async def test_every_refusal_is_a_problem_document(
+    service: Any, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    raw = b'{"kind":"k"}' if method != "GET" else None
+    refused = await service.call(method, path, raw=raw, headers=headers)
+    assert refused.status == status
+    assert refused.headers["Content-Type"].startswith("application/problem+json")
+    assert refused.body["status"] == status
+    assert await service.count() == 0
+
+
+async def test_a_scope_opens_what_it_names(service: Any) -> None:
+    reader, writer = frozenset({"jobs:read"}), frozenset({"jobs:write"})
+    assert (await service.get("/v1/jobs", scopes=writer)).status == 403
+    assert (await service.post("/v1/jobs", {"kind": "k"}, scopes=reader)).status == 403
+    assert (await service.call("PUT", "/v1/queues/q", {}, scopes=writer)).status == 403
+    command = {"jobs": []}
+    assert (await service.post("/internal/v1/jobs:accept", command)).status == 403
+
+
+async def test_a_key_of_a_shop_sees_and_touches_that_shop_alone(service: Any) -> None:
+    own = await service.post("/v1/jobs", {"kind": "k"}, shop=SHOP)
+    assert own.body["shop"] == SHOP
+    refused = await service.post("/v1/jobs", {"kind": "k", "shop": OTHER}, shop=SHOP)
+    assert (refused.status, refused.body["code"]) == (403, "other_shop")
+    foreign = await service.post("/v1/jobs", {"kind": "k", "shop": OTHER})
+    path = f"/v1/jobs/{foreign.body['id']}"
+    assert (await service.get(path, shop=SHOP)).status == 404
+    stopped = await service.post(f"{path}:cancel", shop=SHOP)
+    assert (stopped.status, stopped.body["code"]) == (403, "other_shop")
+    assert (await service.get(path)).body["state"] == "ready"
+    listed = await service.get("/v1/jobs", shop=SHOP)
+    assert [job["id"] for job in listed.body["items"]] == [own.body["id"]]
+    assert (await service.get(f"/v1/jobs?shop={OTHER}", shop=SHOP)).status == 403
+
+
+async def test_what_waits_is_cancelled_and_what_runs_is_told(service: Any) -> None:
+    waiting = (await service.post("/v1/jobs", {"kind": "k"})).body["id"]
+    for _ in range(2):
+        cancelled = await service.post(f"/v1/jobs/{waiting}:cancel")
+        assert (cancelled.status, cancelled.body["state"]) == (200, "cancelled")
+    running = (await service.post("/v1/jobs", {"kind": "k"})).body["id"]
+    await service.fetch("update queue_job set state = 'running' where id = $1", running)
+    told = await service.post(f"/v1/jobs/{running}:cancel")
+    assert (told.status, told.body["state"]) == (200, "running")
+    rows = await service.fetch("select cancel_requested from queue_job where id = $1", running)
+    assert rows[0][0]
+    done = (await service.post("/v1/jobs", {"kind": "k"})).body["id"]
+    await service.settle(done)
+    late = await service.post(f"/v1/jobs/{done}:cancel")
+    assert (late.status, late.body["code"]) == (409, "job_finished")
+    assert (await service.post(f"/v1/jobs/{ids.new_id()}:cancel")).status == 404
+
+
+async def test_a_batch_takes_each_job_by_itself(service: Any) -> None:
+    taken = str(ids.new_id())
+    await service.post("/v1/jobs", {"kind": "k", "id": taken, "args": {"n": 1}})
+    jobs = [
+        {"kind": "k"},
+        {"kind": 1},
+        {"kind": "k", "queue": "nowhere"},
+        {"kind": "k", "id": taken},
+        {"kind": "k", "id": taken, "args": {"n": 1}},
+        {"kind": "k", "args": {"big": "x" * 300_000}},
+    ]
+    answer = await service.post("/v1/jobs:batch", {"jobs": jobs})
+    assert answer.status == 200
+    lines = answer.body["results"]
+    assert [line["status"] for line in lines] == [
+        "created", "rejected", "rejected", "rejected", "existing", "rejected",
+    ]  # fmt: skip
+    codes = [line["problem"]["code"] for line in lines if "problem" in line]
+    assert codes == ["invalid", "unknown_queue", "id_taken", "invalid"]
+    assert await service.count() == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "pointer"),
+    [({"kind": ""}, "/jobs/1/kind"), ({"kind": "k", "queue": "nowhere"}, "/jobs/1/queue")],
+)
+async def test_an_atomic_batch_with_one_bad_job_stores_nothing(
+    service: Any, wrong: dict[str, Any], pointer: str
+) -> None:
+    jobs = [{"kind": "k"}, wrong, {"kind": "k"}]
+    refused = await service.post("/v1/jobs:batch", {"jobs": jobs, "atomic": True})
+    assert refused.status == 422
+    assert pointer in refused.pointers
+    assert await service.count() == 0
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+async def test_a_batch_under_a_key_is_replayed_and_never_mixed(service: Any, atomic: bool) -> None:
+    said: dict[str, Any] = {"jobs": [{"kind": "k", "args": {"n": n}} for n in range(3)]}
+    said["atomic"] = atomic
+    first = await service.post("/v1/jobs:batch", said, key="b")
+    again = await service.post("/v1/jobs:batch", said, key="b")
+    assert [line["status"] for line in first.body["results"]] == ["created"] * 3
+    assert [line["status"] for line in again.body["results"]] == ["existing"] * 3
+    assert [a["id"] for a in first.body["results"]] == [b["id"] for b in again.body["results"]]
+    longer = {**said, "jobs": [*said["jobs"], {"kind": "k"}]}
+    other = await service.post("/v1/jobs:batch", longer, key="b")
+    assert (other.status, other.body["code"]) == (422, "idempotency_key_reused")
+    assert await service.count() == 3
+
+
+async def test_a_batch_under_a_key_keeps_the_good_ones(service: Any) -> None:
+    jobs = [{"kind": "k", "queue": "nowhere"}, {"kind": "k"}, {"kind": 1}, {"kind": "k"}]
+    for expected in ("created", "existing"):
+        answer = await service.post("/v1/jobs:batch", {"jobs": jobs}, key="b")
+        statuses = [line["status"] for line in answer.body["results"]]
+        assert statuses == ["rejected", expected, "rejected", expected]
+    assert await service.count() == 2
+
+
+async def walk(service: Any, path: str, **how: Any) -> list[str]:
+    """The ids on all pages, following `Link` as a client would."""
+    found: list[str] = []
+    for _ in range(200):
+        page = await service.get(path, **how)
+        assert page.status == 200, page.body
+        found += [item["id"] for item in page.body["items"]]
+        if page.body["next_cursor"] is None:
+            assert "Link" not in page.headers
+            return found
+        path = page.headers["Link"].partition("<")[2].partition(">")[0]
+    raise AssertionError("the pages have no end")
+
+
+async def test_pages_put_together_are_the_whole_newest_first(service: Any) -> None:
+    jobs = [
+        {"kind": f"k{n % 3}", "tags": [f"t{n % 2}"], "queue": ["sms", "default"][n % 2],
+         "delay_s": 60.0 * (n % 5 == 0)}
+        for n in range(60)
+    ]  # fmt: skip
+    made = (await service.post("/v1/jobs:batch", {"jobs": jobs})).body["results"]
+    await service.settle(*[line["id"] for line in made[10:30:2]])
+    await service.settle(*[line["id"] for line in made[11:30:4]], state="failed")
+    documents = [(await service.get(f"/v1/jobs/{line['id']}")).body for line in made]
+    documents.sort(key=lambda job: (job["created_at"], uuid.UUID(job["id"])), reverse=True)
+    for query, matches in {
+        "": lambda _job: True,
+        "&state=completed": lambda job: job["state"] == "completed",
+        "&state=failed": lambda job: job["state"] == "failed",
+        "&state=scheduled&queue=sms": lambda job: (
+            job["state"] == "scheduled" and job["queue"] == "sms"
+        ),
+        "&kind=k1": lambda job: job["kind"] == "k1",
+        "&tag=t1": lambda job: "t1" in job["tags"],
+    }.items():
+        expected = [job["id"] for job in documents if matches(job)]
+        for limit in (1, 7, 60):
+            assert await walk(service, f"/v1/jobs?limit={limit}{query}") == expected
+    assert await walk(service, "/v1/jobs?until=2020-01-01T00:00:00Z") == []
+    since = documents[5]["created_at"]
+    assert documents[5]["id"] in await walk(service, f"/v1/jobs?since={since}")
+
+
+async def test_the_gateway_hands_jobs_over_under_ids_that_are_known(service: Any) -> None:
+    accepted = [
+        {"id": str(ids.new_id()), "accepted_at": "2026-11-24T10:00:00Z", "fingerprint": "f",
+         "job": {"kind": "k", "queue": queue}}
+        for queue in ("default", "nowhere")
+    ]  # fmt: skip
+    how: dict[str, Any] = {"scopes": frozenset({"service"})}
+    both = await service.post("/internal/v1/jobs:accept", {"jobs": accepted}, **how)
+    assert [line["status"] for line in both.body["results"]] == ["created", "rejected"]
+    job = both.body["results"][0]["job"]
+    assert job["created_at"] == "2026-11-24T10:00:00Z"
+    problem = both.body["results"][1]["problem"]
+    assert (problem["code"], problem["errors"][0]["pointer"]) == ("unknown_queue", "/queue")
+    again = await service.post("/internal/v1/jobs:accept", {"jobs": accepted[:1]}, **how)
+    assert [line["status"] for line in again.body["results"]] == ["existing"]
+    fresh = [{**each, "id": str(ids.new_id())} for each in accepted]
+    none = await service.post("/internal/v1/jobs:accept", {"jobs": fresh, "atomic": True}, **how)
+    assert [line["status"] for line in none.body["results"]] == ["rejected"] * 2
+    assert ["problem" in line for line in none.body["results"]] == [False, True]
+    assert await service.count() == 1
+
+
+async def test_a_promise_that_cannot_be_kept_is_a_rejected_job(service: Any) -> None:
+    how: dict[str, Any] = {"scopes": frozenset({"service"})}
+    first = (await service.post("/v1/jobs", {"kind": "k"}, key="x")).body
+    now = first["created_at"]
+
+    def promised(**more: Any) -> dict[str, Any]:
+        return {"id": str(ids.new_id()), "accepted_at": now, "fingerprint": "f",
+                "job": {"kind": "k", "args": {"a": 1}}, **more}  # fmt: skip
+
+    unknown = promised(job={"kind": "k", "queue": "nowhere", "tags": ["t"]})
+    reused = promised(key="x")
+    old = promised(accepted_at="2020-01-01T00:00:00Z")
+    taken = promised(id=first["id"])
+    command = {"promised": True, "jobs": [unknown, reused, old, taken, promised()]}
+    for last in ("created", "existing"):
+        answer = await service.post("/internal/v1/jobs:accept", command, **how)
+        statuses = [line["status"] for line in answer.body["results"]]
+        assert statuses == ["rejected"] * 4 + [last]
+    for job, code in ((unknown, "unknown_queue"), (reused, "idempotency_key_reused"),
+                      (old, "invalid")):  # fmt: skip
+        read = await service.get(f"/v1/jobs/{job['id']}")
+        wire.Job.model_validate_json(read.raw)
+        assert read.body["state"] == "rejected"
+        assert read.body["errors"][-1]["type"] == code
+    read = await service.get(f"/v1/jobs/{reused['id']}")
+    assert first["id"] in read.body["errors"][-1]["message"]
+    assert (await service.get(f"/v1/jobs/{first['id']}")).body["state"] == "ready"
+    assert await service.count() == 5

@@ -40,6 +40,9 @@ log = logs.get(__name__)
 SERVICE = "ratelimit-service"
 VERSION = "0.1.0"
 
+# Callers wait for decisions; an epoch must be read well within a lease; nobody waits for the rest.
+DECISION_S, BOOKKEEPING_S, EPOCH_S = 0.25, 1.0, 0.5
+
 SETTINGS = web.AppKey("SETTINGS", ApiSettings)
 DATABASE = web.AppKey("DATABASE", postgres.Database)
 BUCKETS = web.AppKey("BUCKETS", PostgresBuckets)
@@ -63,7 +66,7 @@ def create_app(settings: ApiSettings) -> web.Application:
 
 async def postgres_ctx(app: web.Application) -> AsyncIterator[None]:
     dsn = app[SETTINGS].database_url.get_secret_value()
-    lanes = [Lane(dsn) for _ in range(3)]
+    lanes = [Lane(dsn, budget_s=budget_s) for budget_s in (DECISION_S, BOOKKEEPING_S, EPOCH_S)]
     app[BUCKETS] = PostgresBuckets(decisions=lanes[0], bookkeeping=lanes[1])
     app[EPOCHS] = PostgresEpochs(lanes[2], replica=uuid.uuid4())
     app[DATABASE] = await postgres.open_database(

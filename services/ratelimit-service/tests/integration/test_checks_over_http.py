@@ -1,5 +1,6 @@
 """What a caller is told: decisions, refusals, and what is wrong with a question."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -108,7 +109,7 @@ async def test_a_reservation_hands_out_distinct_slots(service: Any) -> None:
     waits = [slot["wait_ms"] for slot in slots if slot["allowed"]]
     assert waits == sorted(waits)
     assert 10 <= len(waits) <= 12
-    assert all(80 < b - a <= 100 for a, b in zip(waits, waits[1:], strict=False))
+    assert all(80 < b - a <= 100 for a, b in itertools.pairwise(waits))
     assert len({slot["token"] for slot in slots if slot["allowed"]}) == len(waits)
     denied = slots[-1]
     assert not denied["allowed"]
@@ -188,9 +189,7 @@ async def test_in_a_batch_every_wrong_item_is_named_and_nothing_is_taken(service
         ({"policies": ["api"], "subject": {"shop": "a", "vip": True}}, "/subject/vip"),
     ],
 )
-async def test_a_wrong_question_is_422_at_its_place(
-    service: Any, asked: Any, pointer: str
-) -> None:
+async def test_a_wrong_question_is_422_at_its_place(service: Any, asked: Any, pointer: str) -> None:
     reply = await service.call("POST", "/check", asked)
     assert reply.status == 422
     assert [each["pointer"] for each in reply.body["errors"]] == [pointer]

@@ -107,7 +107,8 @@ class Trio:
                 ],
             )
             verdicts = await store.PostgresBuckets(
-                decisions=self, bookkeeping=self  # type: ignore[arg-type]
+                decisions=self,
+                bookkeeping=self,  # type: ignore[arg-type]
             ).decide(batch)
             rows = await self.postgres.fetch("select * from rate_limit_record")
             return verdicts, {
@@ -155,9 +156,7 @@ def _plain(record: gcra.RateLimitRecord) -> tuple[int, int, int, int]:
     return (record.tat_us, record.pace.t_us, record.pace.tau_us, record.pace.version)
 
 
-async def test_python_sql_and_lua_decide_the_same(
-    make_database: Databases, redis_url: str
-) -> None:
+async def test_python_sql_and_lua_decide_the_same(make_database: Databases, redis_url: str) -> None:
     dsn = await make_database(MIGRATIONS)
     connection = await asyncpg.connect(dsn, timeout=10)
     client = redis.asyncio.Redis.from_url(redis_url, socket_timeout=5)
@@ -179,5 +178,3 @@ async def test_python_sql_and_lua_decide_the_same(
     finally:
         await client.aclose()
         await connection.close(timeout=5)
-
-

@@ -121,8 +121,13 @@ async def test_a_read_makes_a_copy_too(
     await writer.call("PUT", PATH, session(clock))
     async with TcpProxy.before(database) as proxy:
         reader = await start(clock=clock, database_url=proxy.url(database), redis_url=redis_url)
-        await reader.call("GET", PATH)
-        await eventually(lambda: held_in(redis_url))
+
+        async def is_copied() -> bool:
+            clock.advance(PAST_MEMORY_S)
+            await reader.call("GET", PATH)
+            return held_in(redis_url)
+
+        await eventually(is_copied)
         await proxy.refuses()
         clock.advance(PAST_MEMORY_S)
         assert (await reader.call("GET", PATH)).headers["Mainstay-Backend"] == "redis"

@@ -6,6 +6,7 @@ back after a pause. Anything unexpected goes back too, and the queue's delivery 
 """
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
@@ -53,10 +54,13 @@ class Consumer(rabbit.Link):
         channel = await connection.channel(publisher_confirms=False)
         await channel.set_qos(prefetch_count=self._prefetch)
         queue = await channel.get_queue(self._queue, ensure=False)
-        channel.close_callbacks.add(lambda *_args: self.give_up())
-        await queue.consume(self._received)
+        give_up = self.letting_go()
+        channel.close_callbacks.add(give_up)
+        # Told when the queue is deleted: without this the consumer would wait for nothing for ever.
+        (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(give_up)
+        await queue.consume(functools.partial(self._received, give_up))
 
-    async def _received(self, message: AbstractIncomingMessage) -> None:
+    async def _received(self, give_up: rabbit.GiveUp, message: AbstractIncomingMessage) -> None:
         verdict = await self._judge(message)
         rabbit.BUS_CONSUMED.labels(self._queue, verdict).inc()
         try:
@@ -71,7 +75,7 @@ class Consumer(rabbit.Link):
         except rabbit.FAILURES:
             # The connection is gone and with it the delivery: it comes again, and effects are
             # idempotent.
-            self.give_up()
+            give_up()
 
     async def _judge(self, message: AbstractIncomingMessage) -> Verdict:
         try:

@@ -115,6 +115,9 @@ async def _alone(connection: AbstractConnection, name: str, step: Step) -> None:
             await channel.close()
 
 
+GiveUp = Callable[..., None]
+
+
 class Link:
     """One supervised connection. `run()` belongs under a Supervisor."""
 
@@ -146,15 +149,21 @@ class Link:
             )
             await asyncio.sleep(pause_s)
 
-    def give_up(self) -> None:
-        """Let go of a connection that no longer answers."""
-        self._gone.set()
+    def letting_go(self) -> GiveUp:
+        """What gives up the connection of now. Said late, it says nothing about a later one."""
+        gone = self._gone
+
+        def give_up(*_why: object) -> None:
+            if gone is self._gone:
+                self.up.clear()
+            gone.set()
+
+        return give_up
 
     async def _stand(self) -> None:
-        self._gone = asyncio.Event()
+        self._gone = gone = asyncio.Event()
         self._connection = connection = await self._connect()
-        gone = self._gone
-        connection.close_callbacks.add(lambda *_args: gone.set())
+        connection.close_callbacks.add(self.letting_go())
         if self._topology is not None:
             await self._topology.declare(connection)
         async with asyncio.timeout(DECLARE_TIMEOUT_S):
@@ -192,9 +201,11 @@ class Publisher(Link):
     def __init__(self, url: str, *, purpose: str, topology: Topology | None = None) -> None:
         super().__init__(url, purpose=purpose, topology=topology)
         self._channel: AbstractChannel | None = None
+        self._give_up = self.letting_go()
         self._lost_confirms = 0
 
     async def opened(self, connection: AbstractConnection) -> None:
+        self._give_up = self.letting_go()
         self._channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
         self._lost_confirms = 0
 
@@ -227,7 +238,7 @@ class Publisher(Link):
     async def _publish(
         self, message: aio_pika.Message, exchange: str, routing_key: str, timeout_s: float
     ) -> None:
-        channel = self._channel
+        channel, give_up = self._channel, self._give_up
         if not self.up.is_set() or channel is None or channel.is_closed:
             raise errors.Unavailable("the bus is down")
         try:
@@ -237,12 +248,13 @@ class Publisher(Link):
         except aiormq.exceptions.DeliveryError as error:
             raise errors.Unavailable("the bus refused the message") from error
         except TimeoutError as error:
-            self._lost_confirms += 1
+            if channel is self._channel:
+                self._lost_confirms += 1
             if self._lost_confirms >= LOST_CONFIRMS:
-                self.give_up()
+                give_up()
             raise errors.Ambiguous("the bus did not confirm in time") from error
         except FAILURES as error:
-            self.give_up()
+            give_up()
             raise errors.Ambiguous("the bus broke off") from error
         self._lost_confirms = 0
 

@@ -65,6 +65,8 @@ def _runner(app: web.Application, settings: Settings) -> web.AppRunner:
     return web.AppRunner(
         app,
         access_log=None,
+        # An encoding is refused by its name; what passes through is passed on as it came.
+        auto_decompress=False,
         handle_signals=False,
         keepalive_timeout=KEEPALIVE_TIMEOUT_S,
         shutdown_timeout=settings.drain_timeout_s,

@@ -1,4 +1,4 @@
-"""The bus: what was confirmed is kept, what was not says so, and every link comes back by itself."""
+"""The bus: what was confirmed is kept, what was not says so, and links come back by themselves."""
 
 import asyncio
 import contextlib
@@ -338,9 +338,8 @@ async def test_a_consumer_whose_queue_is_deleted_finds_the_new_one(
 
 
 async def test_the_canary_notices_a_silent_broker_and_its_return(
-    url: str, start: Start, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
+    url: str, start: Start, proxy: TcpProxy
 ) -> None:
-    monkeypatch.setattr(rabbit, "CONFIRM_TIMEOUT_S", 0.2)
     ours = rabbit.Topology(topology.EXCHANGES, topology.QUEUES)
     link = rabbit.Publisher(url, purpose="canary", topology=ours)
     await start(link)

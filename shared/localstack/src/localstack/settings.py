@@ -188,10 +188,10 @@ def _with_files(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     given, faults = dict(environ), []
     for field in StackSettings.model_fields:
         name = f"{field.upper()}_FILE"
-        if not environ.get(name):
+        if environ.get(field.upper()) or not environ.get(name):
             continue
         try:
-            given.setdefault(field.upper(), Path(environ[name]).read_text().strip())
-        except OSError as error:
-            faults.append(f"{name}: cannot be read: {error.strerror}")
+            given[field.upper()] = Path(environ[name]).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            faults.append(f"{name}: cannot be read: {type(error).__name__}")
     return given, faults

@@ -8,7 +8,7 @@ import orjson
 from aiohttp import web
 
 from chassis.kernel import errors
-from chassis.web import body, trace
+from chassis.web import body, health, trace
 from contracts import gateway as wire
 from gateway.api import keys as app_keys
 from gateway.core import keys
@@ -46,7 +46,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
     await response.prepare(request)
     await response.write(b": here\n\n")
     spoken = time.monotonic()
-    while request.transport is not None and not request.transport.is_closing():
+    while _is_heard(request):
         events = await log.after(number, shop=identity.shop, limit=PAGE)
         audible = _audible(events, identity)
         if audible or time.monotonic() - spoken > KEEP_ALIVE_S:
@@ -57,6 +57,13 @@ async def stream(request: web.Request) -> web.StreamResponse:
         if len(events) < PAGE:
             await asyncio.sleep(POLL_S)
     return response
+
+
+def _is_heard(request: web.Request) -> bool:
+    """Until the caller goes, or we do."""
+    transport = request.transport
+    is_there = transport is not None and not transport.is_closing()
+    return is_there and request.app[health.HEALTH].ready
 
 
 def _last_event_id(request: web.Request) -> int | None:

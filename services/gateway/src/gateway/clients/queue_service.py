@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import orjson
 
 from chassis.http_client import Answer
-from chassis.kernel import breaker, errors
+from chassis.kernel import breaker, deadline, errors
 from contracts import commands
 from contracts.jobs import MAX_BATCH
 from gateway.clients.upstream import Upstream
@@ -41,17 +41,17 @@ class QueueService:
         return self._upstream.circuit.state is breaker.State.OPEN
 
     async def accept(self, parcel: Parcel) -> ports.Verdict:
-        return await self._accept_one(parcel, within_s=ONE_S)
+        return await self._accept_one(parcel, within_s=_half(ONE_S))
 
     async def accept_all(
         self, parcels: Sequence[Parcel], *, atomic: bool = False, promised: bool = False
     ) -> list[ports.Verdict | errors.Fault]:
         if atomic:
             body = command(parcels, promised=promised, atomic=True)
-            return await self._settle(parcels, body, MANY_S)
+            return await self._settle(parcels, body, _half(MANY_S))
         found: list[ports.Verdict | errors.Fault] = []
         for load in loads(parcels, items=MAX_BATCH, size=CALL_BYTES):
-            found += await self._settle_or_alone(load, promised=promised, timeout_s=MANY_S)
+            found += await self._settle_or_alone(load, promised=promised, timeout_s=_half(MANY_S))
         return found
 
     async def queue_names(self) -> frozenset[str]:
@@ -98,6 +98,11 @@ class QueueService:
             return _verdicts(answer, len(parcels))
         except errors.Fault as fault:
             return [fault] * len(parcels)
+
+
+def _half(most_s: float) -> float:
+    """Of what the caller has left, at most: the other half is for the roads behind this one."""
+    return deadline.budget_s(2 * most_s) / 2
 
 
 def _is_refusal(found: ports.Verdict | errors.Fault) -> bool:

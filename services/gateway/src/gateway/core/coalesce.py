@@ -45,6 +45,7 @@ class Coalescer(Generic[Item, Result]):
         self._lanes = lanes
         self._waiting: deque[_Entry[Item, Result]] = deque()
         self._running: set[asyncio.Task[None]] = set()
+        self._busy = 0
 
     async def __call__(self, item: Item, *, within_s: float) -> Result:
         """Raises what befell this item; Ambiguous when its time is over first."""
@@ -66,23 +67,23 @@ class Coalescer(Generic[Item, Result]):
         await asyncio.gather(*self._running, return_exceptions=True)
 
     def _start(self) -> None:
-        if len(self._running) < self._lanes:
+        if self._busy < self._lanes:
+            self._busy += 1
             # A context of its own: the first caller's deadline and trace are not everybody's.
             task = asyncio.create_task(self._run(), context=contextvars.Context())
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
     async def _run(self) -> None:
-        # One turn of the loop, so that who comes at the same time travels together.
-        await asyncio.sleep(0)
-        while batch := self._take():
-            for entry, outcome in zip(batch, await self._outcomes(batch), strict=True):
-                if entry.outcome.done():
-                    continue
-                if isinstance(outcome, BaseException):
-                    entry.outcome.set_exception(outcome)
-                else:
-                    entry.outcome.set_result(outcome)
+        try:
+            # One turn of the loop, so that who comes at the same time travels together.
+            await asyncio.sleep(0)
+            while batch := self._take():
+                for entry, outcome in zip(batch, await self._outcomes(batch), strict=True):
+                    _settle(entry.outcome, outcome)
+        finally:
+            # In the same turn as the last look: who comes after it finds the lane free.
+            self._busy -= 1
 
     async def _outcomes(
         self, batch: Sequence[_Entry[Item, Result]]
@@ -107,3 +108,12 @@ class Coalescer(Generic[Item, Result]):
                 break
             batch.append(self._waiting.popleft())
         return batch
+
+
+def _settle(future: asyncio.Future[Result], outcome: Result | BaseException) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, BaseException):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

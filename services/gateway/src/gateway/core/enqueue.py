@@ -14,7 +14,7 @@ from uuid import UUID
 from chassis.kernel import errors
 from gateway.core import ports
 from gateway.core.in_motion import InMotion
-from gateway.core.parcels import Parcel, Waiting, is_like, refuse_other
+from gateway.core.parcels import Claims, Parcel, Waiting, waiting
 from gateway.core.ports import Road, Verdict
 from gateway.core.queues import Queues
 
@@ -43,14 +43,12 @@ class Enqueue:
         *,
         direct: ports.Direct,
         bus: ports.Bus | None,
-        spool: ports.Spool,
         motion: InMotion,
         queues: Queues,
         fell_back: Fallback,
     ) -> None:
         self._direct = direct
         self._bus = bus
-        self._spool = spool
         self._motion = motion
         self._queues = queues
         self._fell_back = fell_back
@@ -58,8 +56,7 @@ class Enqueue:
     async def one(self, parcel: Parcel) -> Outcome:
         """Raises Invalid or Conflict for what is refused, Unavailable when every road is shut."""
         before = await self._motion.find_like([parcel])
-        for waiting in before:
-            refuse_other(parcel, waiting)
+        Claims(before).like(parcel)
         try:
             verdict = await self._direct.accept(parcel)
         except errors.Unavailable as error:
@@ -92,8 +89,11 @@ class Enqueue:
         return [outcomes[place] for place in range(len(parcels))]
 
     async def _colliding(self, parcels: Sequence[Parcel]) -> list[tuple[int, errors.Fault]]:
-        there = await self._motion.find_like(parcels)
-        return [(place, fault) for place, fault in _collisions(parcels, there) if fault]
+        there = Claims(await self._motion.find_like(parcels))
+        judged = [_judge(parcel, there) for parcel in parcels]
+        return [
+            (place, found) for place, found in enumerate(judged) if isinstance(found, errors.Fault)
+        ]
 
     async def _directly(
         self, parcels: Sequence[Parcel], places: list[int], *, atomic: bool, is_keyed: bool
@@ -132,7 +132,19 @@ class Enqueue:
                 if atomic:
                     raise
                 outcomes[place] = _refused(parcels[place], fault)
-        good = [place for place in places if place not in outcomes]
+        good = []
+        claims = Claims([])
+        for place in (place for place in places if place not in outcomes):
+            found = _judge(parcels[place], claims)
+            if found is None:
+                good.append(place)
+                claims.add(waiting(parcels[place]))
+            elif isinstance(found, Waiting):
+                outcomes[place] = _accepted(found.id, Road.SPOOL)
+            elif is_whole:
+                raise found
+            else:
+                outcomes[place] = _refused(parcels[place], found)
         if good:
             promised = await self._promise([parcels[place] for place in good], is_whole=is_whole)
             outcomes |= dict(zip(good, promised, strict=True))
@@ -147,7 +159,9 @@ class Enqueue:
             is_kept = True
         except errors.Unavailable:
             there, is_kept = [], False
-        fresh = [parcel for parcel in parcels if not _is_known(parcel, there)]
+        claims = Claims(there)
+        judged = [(parcel, _judge(parcel, claims)) for parcel in parcels]
+        fresh = [parcel for parcel, found in judged if found is None]
         if bus is None or not await self._sent(bus, fresh, is_kept=is_kept):
             road = Road.SPOOL
             if not is_kept:
@@ -156,10 +170,7 @@ class Enqueue:
                     code="enqueue_unavailable",
                     retry_after_s=random.uniform(*RETRY_AFTER_S),
                 )
-        return [
-            _refused(parcel, fault) if fault else _accepted(_id_of(parcel, there), road)
-            for parcel, (_, fault) in zip(parcels, _collisions(parcels, there), strict=True)
-        ]
+        return [_outcome(parcel, found, road) for parcel, found in judged]
 
     async def _sent(self, bus: ports.Bus, parcels: list[Parcel], *, is_kept: bool) -> bool:
         if not parcels:
@@ -173,36 +184,26 @@ class Enqueue:
                 self._motion.remember(parcels)
             return True
         if is_kept:
-            try:
-                await self._spool.hurry([each.id for each in parcels])
-            except errors.Unavailable:
-                pass  # the row is there and falls due by itself
+            await self._motion.hurry(parcels)
         return False
 
 
-def _collisions(
-    parcels: Sequence[Parcel], there: Sequence[Waiting]
-) -> list[tuple[int, errors.Fault | None]]:
-    """For each parcel: what it runs into among those that wait, if that is not itself."""
-    found: list[tuple[int, errors.Fault | None]] = []
-    for place, parcel in enumerate(parcels):
-        fault: errors.Fault | None = None
-        try:
-            for waiting in there:
-                refuse_other(parcel, waiting)
-        except errors.Fault as other:
-            fault = other
-        found.append((place, fault))
-    return found
+def _judge(parcel: Parcel, claims: Claims) -> errors.Fault | Waiting | None:
+    """What claims its place: another job, the same one, or nothing."""
+    try:
+        return claims.like(parcel)
+    except errors.Fault as fault:
+        return fault
 
 
-def _is_known(parcel: Parcel, there: Sequence[Waiting]) -> bool:
-    return any(is_like(parcel, waiting) for waiting in there)
-
-
-def _id_of(parcel: Parcel, there: Sequence[Waiting]) -> UUID:
-    """The id that stands for it: an earlier one's, under the same key."""
-    return next((each.id for each in there if is_like(parcel, each)), parcel.id)
+def _outcome(parcel: Parcel, found: errors.Fault | Waiting | None, road: Road) -> Outcome:
+    match found:
+        case None:
+            return _accepted(parcel.id, road)
+        case Waiting():
+            return _accepted(found.id, road)
+        case _:
+            return _refused(parcel, found)
 
 
 def _is_reuse(outcomes: Iterable[Outcome]) -> bool:

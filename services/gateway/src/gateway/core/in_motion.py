@@ -4,17 +4,25 @@ The table is the record. What the bus took while the table was away is remembere
 by this replica alone.
 """
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from chassis.kernel import errors
+from chassis.kernel import breaker, errors
 from gateway.core import ports
-from gateway.core.parcels import Parcel, Waiting
+from gateway.core.parcels import Parcel, Waiting, waiting
 from gateway.core.ports import Road
 
 REMEMBERED = 10_000
+KEEP_S = 1.0
+LOOK_S = 0.5
+CIRCUIT = breaker.Policy(
+    failures_to_open=2, hold_base_s=0.5, hold_max_s=2.0, trials=1, ramp_s=0.1, first_share=1.0
+)
+T = TypeVar("T")
 NOT_FOUND = 404
 
 
@@ -27,9 +35,14 @@ Answer = TypeVar("Answer", bound=Answered)
 
 
 class InMotion:
-    def __init__(self, spool: ports.Spool) -> None:
+    """A table that does not answer is not waited for: it has a budget and a circuit of its own,
+    since the bus may still be open behind it."""
+
+    def __init__(self, spool: ports.Spool, *, circuit: breaker.Breaker) -> None:
         self._spool = spool
+        self._circuit = circuit
         self._remembered: OrderedDict[UUID, Waiting] = OrderedDict()
+        self._asking: set[asyncio.Task[Any]] = set()
         # At the start anything may be there; a look at the table says more.
         self._waiting = 1
         self._kept = 0
@@ -49,25 +62,22 @@ class InMotion:
         return count, age_s
 
     async def keep(self, parcels: Sequence[Parcel], *, road: Road, is_whole: bool) -> list[Waiting]:
+        """As `Spool.keep`. Unavailable after a second: it may be kept all the same, which does no
+        harm, for the owner knows repeats."""
         self._kept += len(parcels)
         self._waiting += len(parcels)
-        return await self._spool.keep(parcels, road=road, is_whole=is_whole)
+        return await self._within(KEEP_S, self._spool.keep(parcels, road=road, is_whole=is_whole))
 
     def remember(self, parcels: Sequence[Parcel]) -> None:
         for parcel in parcels:
-            self._remembered[parcel.id] = Waiting(
-                id=parcel.id,
-                shop=parcel.shop,
-                scope=parcel.scope,
-                key=parcel.key,
-                fingerprint=parcel.fingerprint,
-            )
+            self._remembered[parcel.id] = waiting(parcel)
         while len(self._remembered) > REMEMBERED:
             self._remembered.popitem(last=False)
 
     async def find(self, job_id: UUID) -> Waiting | None:
         """Unavailable: the table is away, so that nobody can say that it does not wait."""
-        return self._remembered.get(job_id) or await self._spool.find(job_id)
+        remembered = self._remembered.get(job_id)
+        return remembered or await self._within(LOOK_S, self._spool.find(job_id))
 
     async def find_like(self, parcels: Sequence[Parcel]) -> list[Waiting]:
         """As far as anybody can say now; [] at once when nothing waits."""
@@ -75,10 +85,44 @@ class InMotion:
             return []
         remembered = [self._remembered.get(parcel.id) for parcel in parcels]
         try:
-            there = await self._spool.find_like(parcels)
+            there = await self._within(LOOK_S, self._spool.find_like(parcels))
         except errors.Unavailable:
             there = []
         return [*filter(None, remembered), *there]
+
+    async def hurry(self, parcels: Sequence[Parcel]) -> None:
+        """What the bus did not take goes at the next chance; at the latest, it falls due."""
+        with suppress(errors.Unavailable):
+            await self._within(LOOK_S, self._spool.hurry([each.id for each in parcels]))
+
+    async def _within(self, seconds: float, work: Coroutine[Any, Any, T]) -> T:
+        """A driver that is cancelled in a transaction may hang on its way out: it is left alone."""
+        ticket = self._circuit.admit(essential=True)
+        if ticket is None:
+            work.close()
+            raise errors.Unavailable("the table does not answer", code="database_unavailable")
+        task = asyncio.create_task(work)
+        self._asking.add(task)
+        task.add_done_callback(self._answered)
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+        if not done:
+            self._circuit.failure(ticket)
+            raise errors.Unavailable("the table is too slow", code="database_unavailable")
+        try:
+            result = task.result()
+        except errors.Unavailable:
+            self._circuit.failure(ticket)
+            raise
+        except errors.Fault:
+            self._circuit.success(ticket)
+            raise
+        self._circuit.success(ticket)
+        return result
+
+    def _answered(self, task: asyncio.Task[Any]) -> None:
+        self._asking.discard(task)
+        if not task.cancelled():
+            task.exception()  # late ones have nobody to tell
 
 
 class FindJob:
@@ -95,16 +139,16 @@ class FindJob:
         try:
             answer = await ask()
         except errors.Unavailable:
-            waiting = await self._find(job_id, shop)
-            if waiting is None:
+            found = await self._find(job_id, shop)
+            if found is None:
                 raise
-            return waiting
+            return found
         if answer.status != NOT_FOUND:
             return answer
         return await self._find(job_id, shop) or await ask()
 
     async def _find(self, job_id: UUID, shop: str | None) -> Waiting | None:
-        waiting = await self._motion.find(job_id)
-        if waiting is None or (shop is not None and waiting.shop != shop):
+        found = await self._motion.find(job_id)
+        if found is None or (shop is not None and found.shop != shop):
             return None
-        return waiting
+        return found

@@ -45,25 +45,43 @@ class Waiting:
     fingerprint: str
 
 
-def is_like(parcel: Parcel, waiting: Waiting) -> bool:
-    """Do both claim the same id, or the same key?"""
-    has_key = parcel.key is not None
-    return parcel.id == waiting.id or (
-        has_key and (parcel.scope, parcel.key) == (waiting.scope, waiting.key)
+def waiting(parcel: Parcel) -> Waiting:
+    return Waiting(
+        id=parcel.id,
+        shop=parcel.shop,
+        scope=parcel.scope,
+        key=parcel.key,
+        fingerprint=parcel.fingerprint,
     )
 
 
-def refuse_other(parcel: Parcel, waiting: Waiting) -> None:
-    """Raise when what claims the same id or key is not the same job."""
-    if not is_like(parcel, waiting):
-        return
-    if (parcel.fingerprint, parcel.shop) == (waiting.fingerprint, waiting.shop):
-        return
-    if parcel.key is not None and (parcel.scope, parcel.key) == (waiting.scope, waiting.key):
-        raise errors.Invalid(
-            "this Idempotency-Key was used with another body", code="idempotency_key_reused"
-        )
-    raise errors.Conflict("this id belongs to another job", code="id_taken")
+class Claims:
+    """Who claims which ids and keys already."""
+
+    def __init__(self, those: Iterable[Waiting]) -> None:
+        self._by_id: dict[UUID, Waiting] = {}
+        self._by_key: dict[tuple[str, str], Waiting] = {}
+        for each in those:
+            self.add(each)
+
+    def add(self, each: Waiting) -> None:
+        self._by_id[each.id] = each
+        if each.key is not None:
+            self._by_key[each.scope, each.key] = each
+
+    def like(self, parcel: Parcel) -> Waiting | None:
+        """What waits in its place. Raises Invalid or Conflict when that is another job."""
+        same_key = self._by_key.get((parcel.scope, parcel.key)) if parcel.key is not None else None
+        found = same_key or self._by_id.get(parcel.id)
+        if found is None:
+            return None
+        if (parcel.fingerprint, parcel.shop) == (found.fingerprint, found.shop):
+            return found
+        if same_key is not None:
+            raise errors.Invalid(
+                "this Idempotency-Key was used with another body", code="idempotency_key_reused"
+            )
+        raise errors.Conflict("this id belongs to another job", code="id_taken")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,6 @@
 """What has been promised and may not have arrived: the spool, and the list of what the bus has."""
 
 from collections.abc import Collection, Sequence
-from itertools import product
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +8,7 @@ import asyncpg
 
 from chassis import sql
 from chassis.postgres import Connection, Database
-from gateway.core.parcels import Parcel, Waiting, refuse_other
+from gateway.core.parcels import Claims, Parcel, Waiting
 from gateway.core.ports import Road
 
 SQL = sql.queries(__file__)
@@ -27,13 +26,12 @@ class Accepted:
                 SQL.keep, str(road), BUS_PATIENCE_S if road is Road.BUS else 0.0, *_columns(parcels)
             )
             kept = {row["id"] for row in rows}
-            # An id that the parcels hold twice is kept once: the others are judged by it.
-            ids = [parcel.id for parcel in parcels]
-            left = [each for each in parcels if each.id not in kept or ids.count(each.id) > 1]
+            left = [parcel for parcel in parcels if parcel.id not in kept]
             there = await _like(connection, left) if left else []
             if is_whole:
-                for parcel, waiting in product(left, there):
-                    refuse_other(parcel, waiting)
+                claims = Claims(there)
+                for parcel in left:
+                    claims.like(parcel)
             return there
 
     async def find_like(self, parcels: Sequence[Parcel]) -> list[Waiting]:

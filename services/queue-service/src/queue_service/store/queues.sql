@@ -15,8 +15,9 @@ select
     q.name, q.served_by, q.concurrency, q.global_limit, q.per_shop_limit, q.max_attempts,
     q.timeout_s, q.max_age_s, q.retry, q.weights, q.paused,
     coalesce(jsonb_object_agg(c.state, c.jobs) filter (where c.state is not null), '{}') as depth,
-    greatest(extract(epoch from clock_timestamp() -
-        min(c.oldest) filter (where c.state = 'ready'))::float8, 0) as oldest_ready_age_s
+    case when bool_or(c.state = 'ready') then greatest(extract(epoch from
+        clock_timestamp() - min(c.oldest) filter (where c.state = 'ready'))::float8, 0)
+    end as oldest_ready_age_s
 from chosen q left join counted c on c.queue = q.name
 group by q.name, q.served_by, q.concurrency, q.global_limit, q.per_shop_limit, q.max_attempts,
     q.timeout_s, q.max_age_s, q.retry, q.weights, q.paused

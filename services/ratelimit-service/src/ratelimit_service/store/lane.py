@@ -9,7 +9,6 @@ import asyncpg
 from chassis import postgres
 from chassis.kernel import breaker, errors
 
-BUDGET_S = 0.25
 POLICY = breaker.Policy(
     failures_to_open=3, hold_base_s=0.25, hold_max_s=1.0, trials=1, ramp_s=0.01, first_share=1.0
 )
@@ -20,16 +19,16 @@ SESSION = {
     # The record of a limit may lose its last moments in a crash; a disk flush per batch would be
     # most of the time of a decision.
     "synchronous_commit": "off",
-    "statement_timeout": str(int(BUDGET_S * 1000)),
-    "lock_timeout": "150",
 }
 
 
 class Lane:
-    """One statement at a time, each within the budget. Raises Unavailable."""
+    """One statement at a time, each within `budget_s`. Raises Unavailable."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, budget_s: float) -> None:
         self._dsn = dsn
+        self._budget_s = budget_s
+        self._session = SESSION | {"statement_timeout": str(int(budget_s * 1000))}
         self._turn = asyncio.Lock()
         self._connection: asyncpg.Connection | None = None
         self.circuit = breaker.Breaker("postgres", monotonic=time.monotonic, policy=POLICY)
@@ -55,9 +54,11 @@ class Lane:
 
     async def _fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         with postgres.errors_mapped():
-            async with asyncio.timeout(BUDGET_S):
+            async with asyncio.timeout(self._budget_s):
                 if self._connection is None or self._connection.is_closed():
-                    self._connection = await asyncpg.connect(self._dsn, server_settings=SESSION)
+                    self._connection = await asyncpg.connect(
+                        self._dsn, server_settings=self._session
+                    )
                 rows: list[asyncpg.Record] = await self._connection.fetch(sql, *args)
                 return rows
 

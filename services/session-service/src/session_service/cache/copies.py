@@ -12,6 +12,10 @@ from session_service.core.copying import LIFE_MS
 from session_service.core.ports import Gone
 
 MAX_OWED = 10_000
+# A copy that is missed is a store logged out later, so a little patience; the circuit bounds it.
+WRITE_S = 0.2
+# Copies are asked for when nothing else can answer, by everybody at once.
+LAST_RESORT_S = 0.5
 PREFIX = "session:1:"
 
 # A value is "<version>:<text>"; of a deleted session the text is empty. Stale answers when asked
@@ -44,7 +48,9 @@ class RedisCopies:
 
     async def find(self, session_id: str) -> str | None:
         try:
-            held: Any = await self._accelerator.call(_getting(PREFIX + session_id))
+            held: Any = await self._accelerator.call(
+                _getting(PREFIX + session_id), budget_s=LAST_RESORT_S
+            )
         except Missed:
             return None
         if held is None:
@@ -77,7 +83,7 @@ class RedisCopies:
                     pipe.eval(PUT_IF_NEWER, 1, PREFIX + session_id, version, text, LIFE_MS)
                 await pipe.execute()
 
-        await self._accelerator.call(send)
+        await self._accelerator.call(send, budget_s=WRITE_S)
 
 
 def _getting(key: str) -> Callable[[Any], Awaitable[Any]]:

@@ -74,9 +74,10 @@ def command_line(pid: int) -> str:
     if sys.platform != "linux":
         return _ps("-o", "command=", "-p", str(pid))
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+        told = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return ""
+    return told.replace(b"\0", b" ").decode(errors="replace").strip()
 
 
 def _ps(*options: str) -> str:

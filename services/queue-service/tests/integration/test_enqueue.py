@@ -1,0 +1,172 @@
+"""Each job once, whoever sends it how often, and a bad one alone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from chassis import postgres
+from chassis.kernel import deadline, errors, ids
+from chassis.kernel.clock import SystemClock
+from queue_service.core.enqueue import Enqueue
+from queue_service.core.jobs import NewJob, Verdict
+from queue_service.core.queues import fresh
+from queue_service.store.enqueue import EnqueueWriter
+from queue_service.store.jobs import PostgresJobs
+from queue_service.store.queues import PostgresQueues
+
+SETTLE = """select o_status from settle_jobs(
+    array[$1::uuid], array[1::bigint], '{completed}', '{0}', array[null::jsonb],
+    array[null::jsonb], '{f}')"""
+
+
+def job(**more: Any) -> NewJob:
+    plain = {"id": ids.new_id(), "kind": "k", "queue": "work", "args": {}, "fingerprint": "f"}
+    return NewJob(**{**plain, **more})
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def queue(database: postgres.Database) -> None:
+    await PostgresQueues(database).create(fresh("work"))
+
+
+@pytest_asyncio.fixture
+async def running(writer: EnqueueWriter) -> AsyncIterator[EnqueueWriter]:
+    task = asyncio.create_task(writer.run())
+    yield writer
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def count(database: postgres.Database) -> int:
+    return int(await database.fetchval("select count(*) from any_job"))
+
+
+async def finish(database: postgres.Database, job_id: UUID) -> None:
+    await database.execute(
+        "update queue_job set state = 'running', lease_no = 1 where id = $1", job_id
+    )
+    assert await database.fetchval(SETTLE, job_id) == "settled"
+
+
+async def test_many_callers_share_statements(
+    database: postgres.Database, writer: EnqueueWriter
+) -> None:
+    calls = [asyncio.ensure_future(writer.put([job(), job()])) for _ in range(200)]
+    await asyncio.sleep(0)
+    passes = 0
+    while not all(call.done() for call in calls):
+        await writer.run_once()
+        passes += 1
+        await asyncio.sleep(0)
+    assert passes == 1
+    stored = [one for call in calls for one in call.result()]
+    assert {one.verdict for one in stored} == {Verdict.CREATED}
+    assert await count(database) == 400
+
+
+@pytest.mark.parametrize("make", [ids.new_id, uuid4, lambda: ids.derived_id("t", "x")])
+async def test_a_settled_id_is_never_run_again(
+    database: postgres.Database, running: EnqueueWriter, make: Any
+) -> None:
+    one = job(id=make())
+    await running.put([one])
+    await finish(database, one.id)
+    for put in (running.put, running.put_all):
+        (again,) = await put([one])
+        assert (again.verdict, again.id) == (Verdict.EXISTING, one.id)
+        (other,) = await put([job(id=one.id, fingerprint="other")])
+        assert other.verdict is Verdict.ID_TAKEN
+    assert await database.fetchval("select count(*) from queue_job") == 0
+
+
+async def test_a_key_decides_alone_also_after_the_job_has_gone(
+    database: postgres.Database, running: EnqueueWriter
+) -> None:
+    first = job(key="a", scope="s")
+    await running.put([first])
+    await finish(database, first.id)
+    await database.execute("delete from queue_job_done")
+    (again,) = await running.put([job(key="a", scope="s")])
+    assert (again.verdict, again.id) == (Verdict.EXISTING, first.id)
+    (reused,) = await running.put([job(key="a", scope="s", fingerprint="g")])
+    assert reused.verdict is Verdict.KEY_REUSED
+    (elsewhere,) = await running.put([job(key="a", scope="t")])
+    assert elsewhere.verdict is Verdict.CREATED
+    use_case = Enqueue(intake=running, jobs=PostgresJobs(database), clock=SystemClock(),
+                       remembered=None)  # type: ignore[arg-type]  # fmt: skip
+    with pytest.raises(errors.Conflict, match="no longer kept"):
+        await use_case.one(job(key="a", scope="s"))
+
+
+async def test_the_same_key_at_the_same_time_makes_one_job(
+    database: postgres.Database, writer: EnqueueWriter
+) -> None:
+    """From several replicas, each with statements of its own."""
+    replicas = [EnqueueWriter(database) for _ in range(5)]
+    stored = await asyncio.gather(
+        *(replica.put_all([job(key="a", scope="s")]) for replica in replicas for _ in range(8))
+    )
+    verdicts = [one.verdict for (one,) in stored]
+    assert verdicts.count(Verdict.CREATED) == 1
+    assert verdicts.count(Verdict.EXISTING) == len(verdicts) - 1
+    assert len({one.id for (one,) in stored}) == 1
+    assert await count(database) == 1
+
+
+async def test_all_or_nothing_is_nothing_when_one_is_wrong(
+    database: postgres.Database, running: EnqueueWriter
+) -> None:
+    stored = await running.put_all([job(key="a"), job(queue="nowhere"), job()])
+    assert stored[1].verdict is Verdict.UNKNOWN_QUEUE
+    assert await count(database) == 0
+    assert await database.fetchval("select count(*) from idempotency_key") == 0
+
+
+async def test_a_job_that_cannot_be_stored_harms_itself_alone(
+    database: postgres.Database, writer: EnqueueWriter
+) -> None:
+    good, bad, late = (
+        asyncio.ensure_future(writer.put([one]))
+        for one in (job(), job(args={"a": "\x00"}), job(queue="nowhere"))
+    )
+    await asyncio.sleep(0)
+    await writer.run_once()
+    assert (await good)[0].verdict is Verdict.CREATED
+    assert (await late)[0].verdict is Verdict.UNKNOWN_QUEUE
+    with pytest.raises(errors.Invalid):
+        await bad
+    assert await count(database) == 1
+
+
+async def test_a_caller_waits_no_longer_than_its_deadline(
+    database: postgres.Database, dsn: str, running: EnqueueWriter
+) -> None:
+    use_case = Enqueue(intake=running, jobs=PostgresJobs(database), clock=SystemClock(),
+                       remembered=None)  # type: ignore[arg-type]  # fmt: skip
+    blocker = await asyncpg.connect(dsn)
+    one = job()
+    async with blocker.transaction():
+        await blocker.execute("lock table queue_job in access exclusive mode")
+        deadline.bind(deadline.Deadline.after(0.2))
+        with pytest.raises(errors.Ambiguous):
+            await use_case.one(one)
+        deadline.bind(None)
+    await blocker.close()
+    # It was stored all the same; a repeat finds it.
+    outcome = await use_case.one(one)
+    assert (outcome.id, outcome.is_new) == (one.id, False)
+
+
+async def test_a_ready_job_wakes_its_lane(
+    database: postgres.Database, running: EnqueueWriter
+) -> None:
+    await running.put([job(shop="a"), job(shop="b", held=True)])
+    rows = await database.fetch("select shop, active from lane order by shop")
+    assert [tuple(row) for row in rows] == [("a", True), ("b", False)]

@@ -1,0 +1,45 @@
+"""The document that others read is the one that the routes make."""
+
+import json
+from importlib.resources import files
+from typing import Any
+
+import pytest
+
+from chassis.web import openapi
+from contracts import problems
+from ratelimit_service.__main__ import SERVICE
+
+
+@pytest.fixture
+def committed() -> Any:
+    text = (files("contracts") / "openapi" / f"{SERVICE.name}.json").read_text()
+    return json.loads(text)
+
+
+def test_the_committed_document_is_that_of_the_routes(committed: Any) -> None:
+    made = openapi.document(
+        title=SERVICE.name, version=SERVICE.version, operations=SERVICE.operations
+    )
+    assert committed == json.loads(json.dumps(made)), "run: make openapi"
+
+
+def test_every_operation_says_who_may_call_it(committed: Any) -> None:
+    scopes = {
+        f"{method} {path.removeprefix('/v1/ratelimits')}": said["x-mainstay-scope"]
+        for path, methods in committed["paths"].items()
+        for method, said in methods.items()
+    }
+    check = dict.fromkeys(
+        ("post /check", "post /check:batch", "post /enforce", "post /reserve"), "ratelimits:check"
+    )
+    admin = dict.fromkeys(
+        ("get /policies", "get /policies/{id}", "put /policies/{id}", "delete /policies/{id}"),
+        "ratelimits:admin",
+    )
+    assert scopes == check | admin
+
+
+def test_the_problems_of_this_service_are_registered() -> None:
+    assert problems.REGISTRY["unknown_policy"][0] == 404
+    assert problems.REGISTRY["limits_unavailable"][0] == 503

@@ -1,0 +1,155 @@
+"""Without the record: Redis goes on alone, and without both each policy says what holds."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from chassis import migrate
+from localstack.servers.postgres import PostgresServer
+from localstack.servers.redis import RedisServer
+from ratelimit_service.__main__ import MIGRATIONS
+from testkit.signals import eventually
+
+SHOP = {"shop": "a"}
+HOURLY = {"key": "shop", "rate": "1/h", "burst": 40}
+
+
+@pytest_asyncio.fixture
+async def dsn(private_postgres: PostgresServer) -> str:
+    await migrate.migrate(private_postgres.url, MIGRATIONS)
+    return private_postgres.url
+
+
+async def spend(service: Any, times: int, policy: str = "slow") -> int:
+    decisions = [await service.check(policy, subject=SHOP) for _ in range(times)]
+    return sum(decision["allowed"] for decision in decisions)
+
+
+async def road(service: Any, wanted: str) -> None:
+    async def there() -> bool:
+        return bool(await service.road() == wanted)
+
+    await eventually(there, within_s=10)
+
+
+@pytest_asyncio.fixture
+async def both(start: Any, dsn: str, private_redis: RedisServer) -> AsyncIterator[Any]:
+    service = await start(database_url=dsn, redis_url=private_redis.url)
+    await service.put("slow", **HOURLY)
+    await road(service, "redis")
+    yield service
+
+
+async def test_redis_goes_on_alone_and_says_so(
+    both: Any, private_postgres: PostgresServer, private_redis: RedisServer
+) -> None:
+    given = await spend(both, 10)
+    private_postgres.kill()
+
+    async def is_said() -> bool:
+        decision = await both.check("slow", subject=SHOP, mode="peek")
+        return bool(decision["degraded"])
+
+    await eventually(is_said)
+    given += await spend(both, 10)
+    reply = await both.call("POST", "/check", {"policies": ["slow"], "subject": SHOP})
+    given += reply.body["allowed"]
+    assert reply.headers["Mainstay-Backend"] == "redis"
+    assert reply.headers["Degraded"].startswith("postgres;")
+
+    private_postgres.start()
+    await eventually(lambda: _undegraded(both), within_s=10)
+    private_redis.kill()
+    given += await spend(both, 40)
+    assert given == 40
+
+
+async def _undegraded(service: Any) -> bool:
+    decision = await service.check("slow", subject=SHOP, mode="peek")
+    return not decision["degraded"]
+
+
+async def test_without_both_each_policy_says_what_holds(
+    both: Any, private_postgres: PostgresServer, private_redis: RedisServer
+) -> None:
+    await both.put("open", **HOURLY, on_failure="open")
+    await both.put("closed", **HOURLY, on_failure="closed")
+    await both.put("patient", **HOURLY, on_failure="closed", max_degraded_s=60.0)
+    given = await spend(both, 30)
+    private_postgres.kill()
+    private_redis.kill()
+
+    given += await spend(both, 30)
+    assert given == 40  # local goes on from what it last saw
+    reply = await both.call("POST", "/check", {"policies": ["slow"], "subject": SHOP})
+    assert reply.headers["Mainstay-Backend"] == "local"
+    assert reply.headers["Degraded"].startswith("postgres;")
+    assert await spend(both, 50, "open") == 50
+    assert await spend(both, 50, "patient") == 20  # never seen here: half of it
+    for verb in ("/check", "/enforce"):
+        reply = await both.call("POST", verb, {"policies": ["closed"], "subject": SHOP})
+        assert (reply.status, reply.body["code"]) == (503, "limits_unavailable")
+        assert reply.body["retryable"]
+    async with both.http.get(f"{both.url}/readyz") as answer:
+        assert answer.status == 200
+
+    private_postgres.start()
+    await road(both, "postgres")
+    assert await spend(both, 20) == 0
+    assert await spend(both, 30, "patient") == 0  # the other half may have gone elsewhere
+
+
+async def test_a_redis_that_was_restarted_meanwhile_does_not_decide(
+    both: Any, private_postgres: PostgresServer, private_redis: RedisServer
+) -> None:
+    given = await spend(both, 20)
+    private_postgres.kill()
+    private_redis.restart()
+    given += await spend(both, 40)
+    assert given == 40
+    assert (await both.check("slow", subject=SHOP, mode="peek"))["backend"] == "local"
+    private_postgres.start()
+    await road(both, "redis")
+    assert await spend(both, 5) == 0
+
+
+async def test_a_change_of_policy_needs_the_database(
+    both: Any, private_postgres: PostgresServer
+) -> None:
+    private_postgres.kill()
+    reply = await both.call("PUT", "/policies/slow", HOURLY)
+    assert (reply.status, reply.body["code"]) == (503, "database_unavailable")
+
+
+async def test_a_frozen_postgres_delays_a_few_and_then_local_decides(
+    start: Any, dsn: str, private_postgres: PostgresServer
+) -> None:
+    service = await start(database_url=dsn)
+    await service.put("slow", **HOURLY)
+    given = await spend(service, 10)
+    private_postgres.pause()
+    started = time.monotonic()
+    given += await spend(service, 40)
+    assert time.monotonic() - started < 3
+    assert given == 40
+    private_postgres.resume()
+    await road(service, "postgres")
+    assert await spend(service, 5) == 0
+
+
+@pytest.mark.chaos
+async def test_what_was_spent_survives_a_crash_of_postgres(
+    start: Any, dsn: str, private_postgres: PostgresServer
+) -> None:
+    service = await start(database_url=dsn)
+    await service.put("slow", **HOURLY)
+    assert await spend(service, 25) == 25
+    # A commit that waits for the disk takes with it all that came before.
+    await service.put("other", **HOURLY)
+    private_postgres.kill()
+    private_postgres.start()
+    later = await start(database_url=dsn)
+    assert await spend(later, 40) == 15
