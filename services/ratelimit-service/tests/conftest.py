@@ -102,9 +102,9 @@ async def start(
                 if not shared:
                     shared.append(await make_database(MIGRATIONS))
                 settings["database_url"] = shared[0]
-            model = ApiSettings.model_validate(
-                {"service_key": "a secret", "service_keys_dir": tmp_path, **settings}
-            )
+            # Patient, so that a busy machine is not taken for a broken database.
+            given = {"ratelimit_decision_s": 2.0, "service_key": "a secret", **settings}
+            model = ApiSettings.model_validate({"service_keys_dir": tmp_path, **given})
             app = create_app(model)
             runner = web.AppRunner(app, access_log=None)
             await runner.setup()
@@ -114,7 +114,7 @@ async def start(
             http = await stack.enter_async_context(aiohttp.ClientSession())
             host, port = runner.addresses[0][:2]
             service = Service(app, f"http://{host}:{port}", http, gateway, runner.cleanup)
-            await eventually(lambda: app[health.HEALTH].ready)
+            await eventually(lambda: app[health.HEALTH].ready, within_s=20)
             return service
 
         yield begin

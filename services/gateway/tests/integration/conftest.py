@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+import structlog
 from aiohttp import web
 
 from chassis.web import health
@@ -16,6 +17,15 @@ from gateway import testing
 from gateway.__main__ import MIGRATIONS
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
+
+# The default renders tracebacks with every local variable, which holds up the loop for seconds.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,
+        structlog.processors.KeyValueRenderer(key_order=["event"]),
+    ]
+)
 
 ADMIN_KEY = "test-admin-key-0123456789-0123456789"
 

@@ -7,11 +7,7 @@ from gateway.core import offers
 DOCUMENT: dict[str, Any] = {
     "paths": {
         "/v1/jobs": {
-            "post": {
-                "x-mainstay-scope": "jobs:write",
-                "x-mainstay-timeout-s": 5.0,
-                "tags": ["jobs"],
-            },
+            "post": {"x-mainstay-scope": "jobs:write", "tags": ["jobs"]},
             "parameters": [],
         },
         "/v1/batches/{b}/items": {

@@ -15,6 +15,7 @@ from chassis.kernel import deadline, errors, ids
 from chassis.kernel.clock import SystemClock
 from queue_service.core.enqueue import Enqueue
 from queue_service.core.jobs import NewJob, Verdict
+from queue_service.core.ports import JobFilter
 from queue_service.core.queues import fresh
 from queue_service.store.enqueue import EnqueueWriter
 from queue_service.store.jobs import PostgresJobs
@@ -170,3 +171,20 @@ async def test_a_ready_job_wakes_its_lane(
     await running.put([job(shop="a"), job(shop="b", held=True)])
     rows = await database.fetch("select shop, active from lane order by shop")
     assert [tuple(row) for row in rows] == [("a", True), ("b", False)]
+
+
+async def test_pages_of_bounded_looks_put_together_are_the_whole(
+    database: postgres.Database, writer: EnqueueWriter
+) -> None:
+    jobs = [job(kind=f"k{n % 9}") for n in range(60)]
+    await writer.put_all(jobs)
+    store = PostgresJobs(database, scan_max=7)
+    for limit in (1, 3, 50):
+        found, after, looks = [], None, 0
+        while looks == 0 or after is not None:
+            page = await store.newest(JobFilter(kind="k3"), after=after, limit=limit)
+            found += [one.id for one in page.jobs]
+            after, looks = page.next, looks + 1
+        assert len(found) == len(set(found))
+        assert set(found) == {one.id for one in jobs if one.kind == "k3"}
+        assert looks >= 60 // 7

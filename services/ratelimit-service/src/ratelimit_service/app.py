@@ -40,9 +40,6 @@ log = logs.get(__name__)
 SERVICE = "ratelimit-service"
 VERSION = "0.1.0"
 
-# Callers wait for decisions; an epoch must be read well within a lease; nobody waits for the rest.
-DECISION_S, BOOKKEEPING_S, EPOCH_S = 0.25, 1.0, 0.5
-
 SETTINGS = web.AppKey("SETTINGS", ApiSettings)
 DATABASE = web.AppKey("DATABASE", postgres.Database)
 BUCKETS = web.AppKey("BUCKETS", PostgresBuckets)
@@ -65,10 +62,12 @@ def create_app(settings: ApiSettings) -> web.Application:
 
 
 async def postgres_ctx(app: web.Application) -> AsyncIterator[None]:
+    """Callers wait for decisions and changes of the decider; nobody waits for the bookkeeping."""
     dsn = app[SETTINGS].database_url.get_secret_value()
-    lanes = [Lane(dsn, budget_s=budget_s) for budget_s in (DECISION_S, BOOKKEEPING_S, EPOCH_S)]
-    app[BUCKETS] = PostgresBuckets(decisions=lanes[0], bookkeeping=lanes[1])
-    app[EPOCHS] = PostgresEpochs(lanes[2], replica=uuid.uuid4())
+    budget_s = app[SETTINGS].ratelimit_decision_s
+    decisions, epochs, bookkeeping = (Lane(dsn, budget_s=budget_s * n) for n in (1, 2, 4))
+    app[BUCKETS] = PostgresBuckets(decisions=decisions, bookkeeping=bookkeeping)
+    app[EPOCHS] = PostgresEpochs(epochs, replica=uuid.uuid4())
     app[DATABASE] = await postgres.open_database(
         dsn, size=app[SETTINGS].postgres_pool_size, application=SERVICE
     )
@@ -76,7 +75,7 @@ async def postgres_ctx(app: web.Application) -> AsyncIterator[None]:
         yield
     finally:
         await app[DATABASE].close()
-        for lane in lanes:
+        for lane in (decisions, epochs, bookkeeping):
             lane.close()
 
 

@@ -1,7 +1,16 @@
-"""The environment of ratelimit-service: what every service needs, and nothing more."""
+"""The environment of ratelimit-service."""
+
+from pydantic import Field
 
 from chassis.settings import Settings
 
 
 class ApiSettings(Settings):
     """Redis decides when `redis_url` is there and answers; Postgres when not."""
+
+    ratelimit_decision_s: float = Field(
+        0.25,
+        ge=0.05,
+        le=5,
+        description="Time Postgres has for a batch before replicas decide alone",
+    )

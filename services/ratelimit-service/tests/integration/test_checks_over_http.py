@@ -124,6 +124,17 @@ async def test_a_batch_is_decided_in_order(service: Any) -> None:
     assert [each["allowed"] for each in reply.body["results"]] == [True, False, True]
 
 
+async def test_the_largest_batch_is_answered_in_order(service: Any) -> None:
+    await service.put("wide", key="user", rate="1/h", burst=1000)
+    policies = ["wide", "api-ip"]
+    subject = {"user": "k", "ip": "192.0.2.1"}
+    items = [{"policies": policies, "subject": subject, "cost": 0} for _ in range(999)]
+    items.insert(500, {"policies": ["wide"], "subject": subject, "cost": 7})
+    reply = await service.call("POST", "/check:batch", {"items": items})
+    left = [each["limits"][0]["remaining"] for each in reply.body["results"]]
+    assert left == [1000] * 500 + [993] * 500
+
+
 async def test_an_atomic_batch_passes_as_a_whole_or_not_at_all(service: Any) -> None:
     await service.put("slow", **SLOW)
     items = [{"policies": ["slow"], "subject": SHOP, "cost": 2} for _ in range(2)]

@@ -11,6 +11,7 @@ from chassis import migrate
 from localstack.servers.postgres import PostgresServer
 from localstack.servers.redis import RedisServer
 from ratelimit_service.__main__ import MIGRATIONS
+from ratelimit_service.app import REDIS_BUCKETS
 from testkit.signals import eventually
 
 SHOP = {"shop": "a"}
@@ -110,6 +111,7 @@ async def test_a_redis_that_was_restarted_meanwhile_does_not_decide(
     private_redis.restart()
     given += await spend(both, 40)
     assert given == 40
+    await eventually(lambda: both.app[REDIS_BUCKETS]._link.run_id, within_s=10)
     assert (await both.check("slow", subject=SHOP, mode="peek"))["backend"] == "local"
     private_postgres.start()
     await road(both, "redis")
@@ -127,7 +129,7 @@ async def test_a_change_of_policy_needs_the_database(
 async def test_a_frozen_postgres_delays_a_few_and_then_local_decides(
     start: Any, dsn: str, private_postgres: PostgresServer
 ) -> None:
-    service = await start(database_url=dsn)
+    service = await start(database_url=dsn, ratelimit_decision_s=0.25)
     await service.put("slow", **HOURLY)
     given = await spend(service, 10)
     private_postgres.pause()

@@ -40,8 +40,8 @@ def test_the_seeds_are_policies() -> None:
     sender = seeds["sms-sender"]
     assert sender.pace == gcra.Pace(10_000, 2_000_000, policies.SEED_VERSION)
     assert seeds["api-key"].pace.t_us == 200
-    assert seeds["shopify-gql"].floor_us(Priority.BATCH) == 600 * 10_000
-    assert seeds["shopify-gql"].floor_us(Priority.DEFAULT) == 0
+    assert seeds["shopify-gql"].floors_us[Priority.BATCH] == 600 * 10_000
+    assert seeds["shopify-gql"].floors_us[Priority.DEFAULT] == 0
 
 
 def test_a_bucket_that_never_fills_is_refused() -> None:

@@ -144,7 +144,7 @@ async def test_a_frozen_database_costs_the_first_readers_a_second_and_the_next_n
         began = time.monotonic()
         answers = await asyncio.gather(*(service.call("GET", PATH) for _ in range(20)))
         assert {answer.headers["Mainstay-Backend"] for answer in answers} == {"redis"}
-        assert time.monotonic() - began < 2.5
+        assert time.monotonic() - began < 5
         began = time.monotonic()
         assert (await service.call("GET", PATH)).headers["Mainstay-Backend"] == "redis"
         assert time.monotonic() - began < 0.5

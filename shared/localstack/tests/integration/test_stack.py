@@ -17,7 +17,7 @@ from localstack import children, plan, settings
 from localstack.home import Home, HomeError
 from localstack.plan import Plan
 from localstack.servers import ports, process
-from localstack.stack import Stack, StackError, Stopped
+from localstack.stack import Stack, StackError, StackPostgres, Stopped
 
 STANDIN = Path(__file__).with_name("standin.py")
 API = ["gateway api", "queue_service api", "session_service api", "ratelimit_service api"]
@@ -81,6 +81,18 @@ def place() -> Iterator[Place]:
     folder.chmod(0o711)  # root's Postgres runs as somebody else and must get in
     yield Place(folder)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+class Forgetful(StackPostgres):
+    """Does not wait for the disk."""
+
+    def __init__(self, home: Path, *, port: int, bind: str) -> None:
+        super().__init__(home, port=port, bind=bind, durable=False)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("localstack.stack.StackPostgres", Forgetful)
 
 
 def stop(stack: Stack) -> None:

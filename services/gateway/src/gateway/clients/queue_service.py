@@ -14,7 +14,7 @@ from gateway.core.coalesce import Coalescer
 from gateway.core.parcels import Parcel, command, loads
 
 ACCEPT_PATH = "/internal/v1/jobs:accept"
-QUEUES_PATH = "/v1/queues"
+QUEUES_PATH = "/v1/queues?limit=200"
 JSON = (("Content-Type", "application/json"),)
 
 # Shorter than every other budget: behind it two more roads must fit into six seconds.
@@ -47,19 +47,22 @@ class QueueService:
         self, parcels: Sequence[Parcel], *, atomic: bool = False, promised: bool = False
     ) -> list[ports.Verdict | errors.Fault]:
         if atomic:
-            body = command(parcels, promised=promised, atomic=True)
-            return await self._settle(parcels, body, _half(MANY_S))
+            order = _accepting(command(parcels, promised=promised, atomic=True), _half(MANY_S))
+            return await self._settle(parcels, order)
         found: list[ports.Verdict | errors.Fault] = []
         for load in loads(parcels, items=MAX_BATCH, size=CALL_BYTES):
             found += await self._settle_or_alone(load, promised=promised, timeout_s=_half(MANY_S))
         return found
 
     async def queue_names(self) -> frozenset[str]:
-        order = ports.Order(
-            method="GET", path=QUEUES_PATH, timeout_s=QUEUES_S, is_repeatable=True, is_own=True
-        )
-        answer = _judged(await self._upstream.call(order))
-        return frozenset(item["name"] for item in answer.json()["items"])
+        names: set[str] = set()
+        path: str | None = QUEUES_PATH
+        while path is not None:
+            page = _judged(await self._upstream.call(_reading(path))).json()
+            names |= {item["name"] for item in page["items"]}
+            cursor = page.get("next_cursor")
+            path = f"{QUEUES_PATH}&cursor={cursor}" if cursor else None
+        return frozenset(names)
 
     async def close(self) -> None:
         await self._accept_one.close()
@@ -72,32 +75,43 @@ class QueueService:
     async def _settle_or_alone(
         self, parcels: Sequence[Parcel], *, promised: bool, timeout_s: float
     ) -> list[ports.Verdict | errors.Fault]:
-        found = await self._settle(parcels, command(parcels, promised=promised), timeout_s)
+        order = _accepting(command(parcels, promised=promised), timeout_s)
+        found = await self._settle(parcels, order)
         if len(parcels) == 1 or not all(_is_refusal(each) for each in found):
             return found
         # One of them spoils the call for all: let each speak for itself.
         alone: list[ports.Verdict | errors.Fault] = []
         for parcel in parcels:
-            alone += await self._settle([parcel], command([parcel], promised=promised), timeout_s)
+            order = _accepting(command([parcel], promised=promised), timeout_s)
+            alone += await self._settle([parcel], order)
         return alone
 
     async def _settle(
-        self, parcels: Sequence[Parcel], body: bytes, timeout_s: float
+        self, parcels: Sequence[Parcel], order: ports.Order
     ) -> list[ports.Verdict | errors.Fault]:
-        order = ports.Order(
-            method="POST",
-            path=ACCEPT_PATH,
-            headers=JSON,
-            body=body,
-            timeout_s=timeout_s,
-            is_repeatable=True,
-            is_own=True,
-        )
+        """Jobs come in a few loads at a time however many callers there are, so the ramp after an
+        outage need not hold them back."""
         try:
-            answer = _judged(await self._upstream.call(order))
+            answer = _judged(await self._upstream.call(order, essential=True))
             return _verdicts(answer, len(parcels))
         except errors.Fault as fault:
             return [fault] * len(parcels)
+
+
+def _accepting(body: bytes, timeout_s: float) -> ports.Order:
+    return ports.Order(
+        method="POST",
+        path=ACCEPT_PATH,
+        headers=JSON,
+        body=body,
+        timeout_s=timeout_s,
+        is_repeatable=True,
+        is_own=True,
+    )
+
+
+def _reading(path: str) -> ports.Order:
+    return ports.Order(method="GET", path=path, timeout_s=QUEUES_S, is_repeatable=True, is_own=True)
 
 
 def _half(most_s: float) -> float:

@@ -16,6 +16,8 @@ SESSION, RATELIMIT = "session-service", "ratelimit-service"
 GATEWAY = "gateway"
 DEPENDENCIES = ("postgres", "redis", "rabbitmq")
 STATUSES = {"pass": "up", "warn": "degraded", "fail": "down"}
+# After an outage callers go straight again as soon as the trials were good.
+PASSING = (breaker.State.CLOSED, breaker.State.RECOVERING)
 MISSES_TO_DOWN = 2
 STALE_S = 5.0
 
@@ -112,7 +114,7 @@ class System:
     def _is_open(self, name: str) -> bool:
         is_up = self._seen[name].status != "down" if name in self._seen else False
         circuit = self._circuits.get(name)
-        return is_up and (circuit is None or circuit.state is breaker.State.CLOSED)
+        return is_up and (circuit is None or circuit.state in PASSING)
 
     def _said(self, name: str, fact: str) -> Any:
         return self._seen[name].report.get(fact) if name in self._seen else None

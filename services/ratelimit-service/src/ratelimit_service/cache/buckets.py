@@ -11,6 +11,8 @@ from ratelimit_service.core import gcra, ports
 
 MARK = "ratelimit:epoch"
 CONNECT_BUDGET_S = 0.2
+# More limits than this may take longer, so that one large question is not taken for a slow Redis.
+BUDGETED_LIMITS = 512
 ABSENT_IS_FULL = -1
 ABSENT_IS_UNKNOWN = -2
 
@@ -48,8 +50,9 @@ class RedisBuckets:
     ) -> Sequence[ports.Found]:
         keys = [MARK, *(f"rl:{epoch.gen}:{key}" for key in batch.keys)]
         args: list[bytes | str] = [*keys, epoch.mark or "", pack(batch, debts)]
+        budget_s = redis.BUDGET_S * max(1.0, batch.size / BUDGETED_LIMITS)
         answer = await self._bounded(
-            lambda: self._link.evaluate(epoch.run_id, len(keys), *args), redis.BUDGET_S
+            lambda: self._link.evaluate(epoch.run_id, len(keys), *args), budget_s
         )
         if not answer:
             raise ports.Missed("the mark of the generation is gone")

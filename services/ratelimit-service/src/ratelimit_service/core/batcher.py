@@ -6,7 +6,7 @@ during the last one.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextvars import Context
 
 from chassis.kernel import errors
@@ -80,3 +80,14 @@ class Batcher:
 
 def _limits(asks: Sequence[gcra.Ask]) -> int:
     return sum(len(ask.limits) for ask in asks)
+
+
+def pieces(asks: Sequence[gcra.Ask]) -> Iterator[Sequence[gcra.Ask]]:
+    """In order, each small enough to keep no store busy for long."""
+    start = size = 0
+    for place, ask in enumerate(asks):
+        if size and size + len(ask.limits) > MAX_LIMITS:
+            yield asks[start:place]
+            start, size = place, 0
+        size += len(ask.limits)
+    yield asks[start:]

@@ -6,7 +6,7 @@ from typing import Any
 
 from chassis.kernel import errors
 from contracts.ratelimits import Asked, Backend, Check, CheckBatch, OnFailure, Reserve
-from ratelimit_service.core import gcra, subject
+from ratelimit_service.core import batcher, gcra, subject
 from ratelimit_service.core.policies import PolicyTable
 from ratelimit_service.core.policy import Policy
 from ratelimit_service.core.switch import Ruling
@@ -136,7 +136,7 @@ class Checks:
         if asked.atomic:
             return await self._all_or_nothing(items, peeks)
         asks = [_ask(item, peek=peek) for item, peek in zip(items, peeks, strict=True)]
-        rulings = await self._rule(asks)
+        rulings = [ruling for piece in batcher.pieces(asks) for ruling in await self._rule(piece)]
         return [
             self._decided(item, ruling, peek=peek)
             for item, ruling, peek in zip(items, rulings, peeks, strict=True)
@@ -184,7 +184,7 @@ class Checks:
             cost = spec.default_cost if asked.cost is None else asked.cost
             if spec.max_cost is not None and cost > spec.max_cost:
                 raise _invalid([errors.Flaw("/cost", f"{name} takes {spec.max_cost} at most")])
-            floor_us = policy.floor_us(asked.priority)
+            floor_us = policy.floors_us[asked.priority]
             limit = gcra.Limit(
                 key=subject.key(asked.subject, spec.key, name),
                 pace=policy.pace,

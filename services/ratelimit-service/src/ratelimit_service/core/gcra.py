@@ -88,6 +88,7 @@ class Batch:
         for ask in asks:
             for limit in ask.limits:
                 self._meet(limit, written=not ask.peek)
+        self.size = sum(len(ask.limits) for ask in asks)
         self.keys = list(self.paces)
         self.index = {key: number for number, key in enumerate(self.keys)}
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,26 +17,17 @@ _RATE = re.compile(r"(\d+)/(\d*)([smhd])")
 _UNIT_US = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     id: str
     version: int
     spec: PolicyPut
     pace: gcra.Pace
+    window_s: int
+    """Seconds in which an empty bucket fills."""
+    floors_us: Mapping[Priority, int]
+    """The end of the bucket that a priority may not touch."""
     updated_at: datetime
-
-    @property
-    def burst(self) -> int:
-        return self.spec.burst
-
-    @property
-    def window_s(self) -> int:
-        """Seconds in which an empty bucket fills."""
-        return math.ceil(self.pace.tau_us / 1_000_000)
-
-    def floor_us(self, priority: Priority) -> int:
-        """The end of the bucket that this priority may not touch."""
-        return math.ceil(self.spec.floors.get(priority, 0.0) * self.burst) * self.pace.t_us
 
     def mode(self, away_s: float) -> OnFailure:
         """What holds once no store has answered for so long."""
@@ -53,7 +45,19 @@ class Policy:
 
 
 def build(identifier: str, *, version: int, spec: PolicyPut, updated_at: datetime) -> Policy:
-    return Policy(identifier, version, spec, pace(spec, version=version), updated_at)
+    counted = pace(spec, version=version)
+    return Policy(
+        id=identifier,
+        version=version,
+        spec=spec,
+        pace=counted,
+        window_s=math.ceil(counted.tau_us / 1_000_000),
+        floors_us={
+            priority: math.ceil(spec.floors.get(priority, 0.0) * spec.burst) * counted.t_us
+            for priority in Priority
+        },
+        updated_at=updated_at,
+    )
 
 
 def pace(spec: PolicyPut, *, version: int = 0) -> gcra.Pace:

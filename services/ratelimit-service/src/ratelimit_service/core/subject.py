@@ -5,11 +5,13 @@ counts as the address it comes from.
 """
 
 import ipaddress
+from functools import lru_cache
 
 from chassis.kernel import errors
 from contracts.ratelimits import KeyKind, Subject
 
 IPV6_PREFIX = 64
+KNOWN_ADDRESSES = 10_000
 
 
 def key(subject: Subject, kind: KeyKind, policy: str) -> str:
@@ -31,6 +33,7 @@ def _who(subject: Subject, kind: KeyKind) -> str:
             return f"i:{network(_given(subject.ip, 'ip'))}"
 
 
+@lru_cache(maxsize=KNOWN_ADDRESSES)
 def network(address: str) -> str:
     """An IPv4 address, or the /64 of an IPv6 one: one customer has all of it."""
     try:

@@ -4,6 +4,7 @@ A deletion leaves a mark for as long as a copy could live, so that a slow reader
 what is gone. What Redis could not be told of is owed and told again; see `settle`.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ MAX_OWED = 10_000
 WRITE_S = 0.2
 # Copies are asked for when nothing else can answer, by everybody at once.
 LAST_RESORT_S = 0.5
+# A crowd takes turns on connections that are there: opening one for each would cost it its answer.
+READERS = 4
 PREFIX = "session:1:"
 
 # A value is "<version>:<text>"; of a deleted session the text is empty. Stale answers when asked
@@ -34,6 +37,7 @@ class RedisCopies:
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator = accelerator
         self._owed: dict[str, int] = {}
+        self._turn = asyncio.Semaphore(READERS)
 
     @property
     def is_present(self) -> bool:
@@ -48,9 +52,10 @@ class RedisCopies:
 
     async def find(self, session_id: str) -> str | None:
         try:
-            held: Any = await self._accelerator.call(
-                _getting(PREFIX + session_id), budget_s=LAST_RESORT_S
-            )
+            async with self._turn:
+                held: Any = await self._accelerator.call(
+                    _getting(PREFIX + session_id), budget_s=LAST_RESORT_S
+                )
         except Missed:
             return None
         if held is None:

@@ -190,7 +190,7 @@ def respond(
     if isinstance(value, pydantic.BaseModel):
         payload = value.model_dump_json(by_alias=True).encode()
     else:
-        payload = orjson.dumps(value, default=_plain)
+        payload = _encoded(value)
     said = dict(headers or {})
     if road is not None:
         said["Mainstay-Road"] = road
@@ -201,6 +201,14 @@ def respond(
     return web.Response(
         status=status, body=payload, content_type="application/json", charset="utf-8", headers=said
     )
+
+
+def _encoded(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value, default=_plain)
+    except TypeError:
+        # A number like 1e300 comes out of jsonb as an integer of 301 digits.
+        return json.dumps(value, default=_plain, ensure_ascii=False).encode()
 
 
 def _plain(value: Any) -> Any:
