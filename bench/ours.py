@@ -13,6 +13,7 @@ from chassis import migrate, postgres
 from chassis.kernel import ids
 from queue_service.core.attempts import Settlement, Verb
 from queue_service.core.jobs import NewJob
+from queue_service.core.leasing import Claim
 from queue_service.store import engine, enqueue
 from queue_service.store.pulse import PostgresPulse
 
@@ -49,7 +50,12 @@ class Enqueuer:
 
     async def enqueue(self) -> None:
         job = NewJob(
-            id=ids.new_id(), kind=str(BODY["kind"]), queue=QUEUE, args={"n": 1}, fingerprint="f"
+            id=ids.new_id(),
+            kind=str(BODY["kind"]),
+            queue=QUEUE,
+            args={"n": 1},
+            fingerprint="f",
+            is_secret=True,
         )
         await self._writer.put([job])
 
@@ -77,16 +83,20 @@ async def drain(dsn: str) -> int:
 
 
 async def _drain(store: engine.EngineStore, worker: UUID) -> int:
+    """Settling the last jobs and claiming the next are one statement, as in the worker."""
+    outcomes: list[Settlement] = []
     settled = 0
     while True:
-        jobs, dry = await store.claim(QUEUE, worker, want=CLAIM, lanes=LANES)
-        if not jobs and not await store.wake(dry):
-            return settled
+        statuses, jobs, dry = await store.settle_and_claim(
+            outcomes, Claim(QUEUE, worker, CLAIM, LANES)
+        )
+        settled += len(statuses)
         outcomes = [
             Settlement(id=job.id, lease_no=job.lease_no, verb=Verb.COMPLETED, result={})
             for job in jobs
         ]
-        settled += len(await store.settle(outcomes)) if outcomes else 0
+        if not jobs and not await store.wake(dry):
+            return settled
 
 
 async def _register(dsn: str, worker: UUID) -> None:

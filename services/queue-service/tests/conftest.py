@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 import asyncpg
@@ -20,7 +21,9 @@ from chassis.kernel.clock import Clock
 from chassis.web import health
 from queue_service.__main__ import MIGRATIONS
 from queue_service.app import create_app
+from queue_service.core.attempts import Settlement, Status, Verb
 from queue_service.settings import ApiSettings
+from queue_service.store.engine import EngineStore
 from queue_service.store.enqueue import EnqueueWriter
 from testkit.databases import Databases
 from testkit.signals import eventually
@@ -98,20 +101,17 @@ class Service:
         """Jobs anywhere."""
         return int((await self.fetch("select count(*) from any_job"))[0][0])
 
-    async def settle(self, *job_ids: str, state: str = "completed") -> None:
+    async def settle(self, *job_ids: str, state: str = Verb.COMPLETED) -> None:
         """Run jobs as a worker would."""
         await self.fetch(
             "update queue_job set state = 'running', lease_no = 1 where id = any($1)", job_ids
         )
-        await self.fetch(
-            """select settle_jobs(
-                $1::uuid[], array_fill(1::bigint, array[n]), array_fill($2::text, array[n]),
-                array_fill(0::float8, array[n]), array_fill('{}'::jsonb, array[n]),
-                array_fill(null::jsonb, array[n]), array_fill(false, array[n])
-            ) from cardinality($1::uuid[]) as n""",
-            job_ids,
-            state,
+        database = await postgres.open_database(self.dsn, size=1, application="test")
+        settled = await EngineStore(database).settle(
+            [Settlement(id=UUID(one), lease_no=1, verb=Verb(state)) for one in job_ids]
         )
+        await database.close()
+        assert set(settled) == {Status.SETTLED}
 
 
 StartService = Callable[..., Awaitable[Service]]

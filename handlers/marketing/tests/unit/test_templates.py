@@ -52,6 +52,8 @@ def test_no_template(source: str) -> None:
 
 
 HOSTILE = [
+    "{% for i in (1..1000000000) %}{% endfor %}",
+    "{% for i in (1..999) %}{% for j in (1..999) %}{% endfor %}{% endfor %}" * 50,
     "{% for i in (1..1000000000) %}x{% endfor %}",
     "{% for i in (1..999) %}{% for j in (1..999) %}x{% endfor %}{% endfor %}",
     "{% assign a = 'xxxxxxxxxx' %}"

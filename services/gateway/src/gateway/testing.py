@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from chassis import crypto
+from chassis.kernel import errors
 from chassis.kernel.clock import SystemClock, rfc3339
 from chassis.web import app as web_app
 from chassis.web import auth, body, openapi, problems
@@ -119,7 +120,7 @@ class QueueOwner(OwnerServer):
         self.by_key: dict[tuple[str, str], str] = {}
         self.loads: list[int] = []
         self.uploaded = 0
-        self.refuses_documents = False
+        self.chokes_on = ""
 
     def operations(self) -> list[Operation]:
         def one(method: str, path: str, handler: web_app.Handler, scope: str, **more: Any) -> Any:
@@ -144,9 +145,18 @@ class QueueOwner(OwnerServer):
 
     async def _accept(self, request: web.Request) -> web.Response:
         command = await body.read_json(request, AcceptJobs, limit=4 * body.MAX_BODY_BYTES)
+        if any(item.job.kind == self.chokes_on for item in command.jobs):
+            raise errors.Invalid("what is this?")
         self.loads.append(len(command.jobs))
+        if command.atomic and any(map(self._collision, command.jobs)):
+            return body.respond({"results": [self._refused(item) for item in command.jobs]})
         results = [self._judge(item, promised=command.promised) for item in command.jobs]
         return body.respond({"results": results})
+
+    def _refused(self, item: AcceptedJob) -> dict[str, Any]:
+        code = self._collision(item)
+        problem = problems.document(status=422, code=code, detail=code) if code else None
+        return {"id": str(item.id), "status": "rejected", "problem": problem}
 
     def _judge(self, item: AcceptedJob, *, promised: bool) -> dict[str, Any]:
         said: dict[str, Any] = {"id": str(item.id)}

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 import aio_pika
+import asyncpg
 import pytest
 
 from chassis import crypto, rabbit
@@ -58,6 +59,13 @@ async def test_with_road_1_shut_a_job_takes_the_bus_and_is_kept_until_its_owner_
     assert command.jobs[0].job.delay_s is None
     assert command.jobs[0].job.run_at is not None
     assert await rows(gateway) == 1
+    # The broker lost its disk: nobody consumed it, and a minute goes by.
+    connection = await asyncpg.connect(gateway.dsn)
+    await connection.execute("update accepted set due_at = now()")
+    await connection.close()
+    await gateway.owners.queue.start()
+    await eventually(lambda: body["id"] in gateway.owners.queue.jobs, 8.0)
+    assert len(gateway.owners.queue.jobs) == 1
 
 
 async def test_without_the_table_the_bus_alone_keeps_a_job(

@@ -90,7 +90,11 @@ async def test_a_frozen_owner_means_202_and_exactly_one_job_later(gateway: Any, 
         return await rows(gateway) == 0
 
     await eventually(empty, LONG)
-    assert (await gateway.tell("GET", f"/v1/jobs/{ids[5]}"))[0] == 200
+
+    async def is_readable() -> bool:
+        return bool((await gateway.tell("GET", f"/v1/jobs/{ids[5]}"))[0] == 200)
+
+    await eventually(is_readable, LONG)
 
 
 async def test_a_dead_owner_costs_no_time(gateway: Any, job: Any) -> None:
@@ -180,3 +184,83 @@ async def test_a_batch_of_a_thousand_takes_the_spool_when_its_owner_is_away(
     await gateway.owners.queue.start()
     await eventually(lambda: len(gateway.owners.queue.jobs) == 1000, 20)
     assert gateway.owners.queue.jobs.keys() == {each["id"] for each in first["results"]}
+
+
+async def test_a_collision_found_after_a_202_becomes_a_visible_rejected_job(
+    gateway: Any, job: Any
+) -> None:
+    await knows_queues(gateway)
+    headers = {"Idempotency-Key": "taken"}
+    assert (await gateway.tell("POST", "/v1/jobs", json=job, headers=headers))[0] == 201
+    await gateway.owners.queue.stop()
+    other = {**job, "args": {"to": "somebody else"}}
+    status, promised, _ = await gateway.tell("POST", "/v1/jobs", json=other, headers=headers)
+    assert status == 202
+    await gateway.owners.queue.start()
+
+    async def is_rejected() -> bool:
+        read = await gateway.tell("GET", f"/v1/jobs/{promised['id']}")
+        return bool(read[1].get("state") == "rejected")
+
+    await eventually(is_rejected, LONG)
+    assert await rows(gateway) == 0
+
+
+async def test_a_callers_own_id_is_one_job_while_it_waits_too(gateway: Any, job: Any) -> None:
+    await knows_queues(gateway)
+    await gateway.owners.queue.stop()
+    own = {**job, "id": "0193f8a0-0000-7000-8000-00000000000a"}
+    for _ in range(2):
+        status, body, _ = await gateway.tell("POST", "/v1/jobs", json=own)
+        assert (status, body["id"]) == (202, own["id"])
+    other = {**own, "args": {}}
+    status, body, _ = await gateway.tell("POST", "/v1/jobs", json=other)
+    assert (status, body["code"]) == (409, "id_taken")
+    batch = {"jobs": [other, job, {**job, "queue": "nowhere"}, {**own, "tags": ["x"]}, own]}
+    status, answer, _ = await gateway.tell("POST", "/v1/jobs:batch", json=batch)
+    assert status == 202
+    assert [each["status"] for each in answer["results"]] == [
+        "rejected", "accepted", "rejected", "rejected", "accepted",
+    ]  # fmt: skip
+    assert answer["results"][0]["problem"]["code"] == "id_taken"
+    assert answer["results"][2]["problem"]["code"] == "unknown_queue"
+    assert await rows(gateway) == 2
+
+
+async def test_another_batch_under_the_same_key_leaves_nothing_behind(
+    gateway: Any, job: Any
+) -> None:
+    headers = {"Idempotency-Key": "b"}
+    first = await gateway.tell("POST", "/v1/jobs:batch", json={"jobs": [job]}, headers=headers)
+    assert first[0] == 200
+    longer = {"jobs": [{**job, "args": {}}, job, job]}
+    status, body, _ = await gateway.tell("POST", "/v1/jobs:batch", json=longer, headers=headers)
+    assert (status, body["code"]) == (422, "idempotency_key_reused")
+    assert len(gateway.owners.queue.jobs) == 1
+
+
+async def test_what_the_owner_refuses_to_read_holds_up_nothing_else(gateway: Any, job: Any) -> None:
+    queue = gateway.owners.queue
+    await knows_queues(gateway)
+    queue.chokes_on = "poison"
+    await queue.stop()
+    for kind in ("good.one", "poison", "good.two"):
+        assert (await gateway.tell("POST", "/v1/jobs", json={**job, "kind": kind}))[0] == 202
+    await queue.start()
+
+    def kinds() -> set[str]:
+        return {each["kind"] for each in queue.jobs.values()}
+
+    await eventually(lambda: kinds() == {"good.one", "good.two"}, LONG)
+    assert await rows(gateway) == 1
+
+
+async def test_a_request_gets_its_answer_within_its_own_time(gateway: Any, job: Any) -> None:
+    await knows_queues(gateway)
+    gateway.owners.queue.freeze()
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    said = {"Request-Timeout-Ms": "800"}
+    status, _, _ = await gateway.tell("POST", "/v1/jobs", json=job, headers=said)
+    assert status == 202
+    assert loop.time() - started < 1.2

@@ -29,7 +29,6 @@ from queue_service.loops.historian import Historian
 from queue_service.loops.producer import Producer
 from queue_service.loops.rescuer import Rescuer
 from queue_service.loops.roster import Roster
-from queue_service.loops.settler import Settler
 from queue_service.loops.stager import Stager
 from queue_service.settings import WorkerSettings
 from queue_service.store.engine import SETTINGS as PINNED
@@ -138,16 +137,13 @@ async def work_ctx(app: web.Application) -> AsyncIterator[None]:
     """The jobs themselves. A stop takes no new ones, lets running ones end, gives back the rest."""
     settings, engine, supervisor = app[SETTINGS], app[ENGINE], app[health.SUPERVISOR]
     dsn = settings.database_url.get_secret_value()
-    settler = Settler(engine)
-    supervisor.spawn("settler", settler.run())
     heart = Heartbeat(
         connect=partial(PostgresPulse, dsn),
         name=f"{socket.gethostname()}:{os.getpid()}",
     )
     attempts = Attempts(
         handlers=app[HANDLERS],
-        settler=settler,
-        claims=engine,
+        store=engine,
         context_of=partial(_context, app),
         is_believed=lambda: heart.is_believed,
         clock=CLOCK,
@@ -175,9 +171,8 @@ async def work_ctx(app: web.Application) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await roster.drain()
         grace_s = settings.drain_timeout_s * GRACE_SHARE
-        await attempts.drain(grace_s=grace_s, interrupt_s=settings.drain_timeout_s - grace_s)
+        await roster.drain(grace_s=grace_s, interrupt_s=settings.drain_timeout_s - grace_s)
         await heart.stop()
 
 

@@ -16,6 +16,7 @@ from chassis.kernel import ids
 from chassis.kernel.clock import SystemClock
 from queue_service.core.attempts import Claimed, Settlement, Status, Verb
 from queue_service.core.jobs import NewJob, Verdict
+from queue_service.core.leasing import Claim
 from queue_service.loops.rescuer import Rescuer
 from queue_service.store.engine import SETTINGS, EngineStore
 from queue_service.store.enqueue import EnqueueWriter
@@ -48,7 +49,9 @@ class Engine:
         """Until nothing more comes, as a producer does it."""
         found: list[Claimed] = []
         while len(found) < want:
-            jobs, dry = await self.store.claim(queue, worker, want=want - len(found), lanes=64)
+            _, jobs, dry = await self.store.settle_and_claim(
+                [], Claim(queue, worker, want - len(found), 64)
+            )
             found += jobs
             if not await self.store.wake(dry) and not jobs:
                 break
@@ -177,7 +180,7 @@ async def test_lanes_share_by_weight(engine: Engine) -> None:
     await engine.database.execute("update lane set weight = 3 where shop = 'heavy.example'")
     worker, seen = await engine.worker(), Counter[str | None]()
     for _ in range(100):
-        jobs, _dry = await engine.store.claim("work", worker, want=1, lanes=1)
+        _, jobs, _ = await engine.store.settle_and_claim([], Claim("work", worker, 1, 1))
         seen.update(one.shop for one in jobs)
     assert 74 <= seen["heavy.example"] <= 76
 
@@ -315,7 +318,7 @@ async def test_a_mark_is_left_once_and_only_under_the_lease(engine: Engine) -> N
     await engine.store.stage(10)
     (third,) = await engine.claim(worker)
     assert await engine.store.mark(job_id, third.lease_no, "send") == 3
-    await engine.store.settle([done(third)])
+    await engine.store.settle([done(third, unmark=True)])
     assert await engine.database.fetchval("select count(*) from job_mark") == 0
 
 

@@ -13,17 +13,17 @@ import pytest_asyncio
 from chassis import postgres
 from chassis.kernel import deadline, errors, ids
 from chassis.kernel.clock import SystemClock
+from queue_service.core.attempts import Settlement, Status, Verb
 from queue_service.core.enqueue import Enqueue
 from queue_service.core.jobs import NewJob, Verdict
 from queue_service.core.ports import JobFilter
 from queue_service.core.queues import fresh
+from queue_service.store.engine import EngineStore
 from queue_service.store.enqueue import EnqueueWriter
 from queue_service.store.jobs import PostgresJobs
 from queue_service.store.queues import PostgresQueues
 
-SETTLE = """select o_status from settle_jobs(
-    array[$1::uuid], array[1::bigint], '{completed}', '{0}', array[null::jsonb],
-    array[null::jsonb], '{f}')"""
+JOBS_IN_LANES = "select count(*) from queue_job j join lane l on l.id = j.lane"
 
 
 def job(**more: Any) -> NewJob:
@@ -53,7 +53,8 @@ async def finish(database: postgres.Database, job_id: UUID) -> None:
     await database.execute(
         "update queue_job set state = 'running', lease_no = 1 where id = $1", job_id
     )
-    assert await database.fetchval(SETTLE, job_id) == "settled"
+    ended = Settlement(id=job_id, lease_no=1, verb=Verb.COMPLETED)
+    assert await EngineStore(database).settle([ended]) == [Status.SETTLED]
 
 
 async def test_many_callers_share_statements(
@@ -128,6 +129,27 @@ async def test_all_or_nothing_is_nothing_when_one_is_wrong(
     assert stored[1].verdict is Verdict.UNKNOWN_QUEUE
     assert await count(database) == 0
     assert await database.fetchval("select count(*) from idempotency_key") == 0
+
+
+async def test_what_was_undone_leaves_no_lane_behind(
+    database: postgres.Database, writer: EnqueueWriter
+) -> None:
+    """A lane that was made for nothing must not be taken for one that is there."""
+    await writer.put_all([job(shop="a"), job(queue="nowhere")])
+    (stored,) = await writer.put_all([job(shop="a")])
+    assert stored.verdict is Verdict.CREATED
+    assert await database.fetchval(JOBS_IN_LANES) == 1
+
+
+async def test_replicas_that_meet_a_shop_at_the_same_time_share_its_lane(
+    database: postgres.Database,
+) -> None:
+    for shop in "abcdef":
+        stored = await asyncio.gather(
+            *(EnqueueWriter(database).put_all([job(shop=shop)]) for _ in range(6))
+        )
+        assert {one.verdict for (one,) in stored} == {Verdict.CREATED}
+    assert await database.fetchval(JOBS_IN_LANES) == 36
 
 
 async def test_a_job_that_cannot_be_stored_harms_itself_alone(

@@ -83,7 +83,7 @@ async def test_limits_and_weights_reach_the_lanes_and_count_what_runs(service: A
     rows = await service.fetch("select running from queue where name = 'default'")
     assert rows[0][0] == 2
     running = await service.fetch("select id from queue_job where state = 'running'")
-    await service.settle(*[row[0] for row in running])
+    await service.settle(*[str(row[0]) for row in running])
     lanes = await service.fetch("select sum(running) from lane")
     rows = await service.fetch("select running from queue where name = 'default'")
     assert (lanes[0][0], rows[0][0]) == (0, 0)

@@ -49,13 +49,13 @@ def settle(ending: Ending, **changes: Any) -> Any:
 @pytest.mark.parametrize(
     ("ending", "verb", "unmark", "error_type"),
     [
-        (handler.Completed({"a": 1}), Verb.COMPLETED, False, None),
+        (handler.Completed({"a": 1}), Verb.COMPLETED, True, None),
         (handler.Snooze(3.0), Verb.SNOOZE, True, None),
         (handler.Retry(error="later"), Verb.RETRY, True, "retry"),
-        (handler.Cancel("unwanted"), Verb.CANCELLED, False, "cancelled"),
-        (handler.Discard("wrong"), Verb.FAILED, False, "discarded"),
+        (handler.Cancel("unwanted"), Verb.CANCELLED, True, "cancelled"),
+        (handler.Discard("wrong"), Verb.FAILED, True, "discarded"),
         (Raised("timeout", "late", True), Verb.RETRY, False, "timeout"),
-        (Raised("ambiguous", "maybe", False), Verb.FAILED, False, "ambiguous"),
+        (Raised("ambiguous", "maybe", False), Verb.FAILED, True, "ambiguous"),
         (Interrupted(), Verb.RELEASE, False, None),
     ],
 )
@@ -66,6 +66,12 @@ def test_each_ending_has_its_verb(
     assert (found.id, found.lease_no) == (JOB.id, 7)
     assert (found.verb, found.unmark) == (verb, unmark)
     assert (found.error or {}).get("type") == error_type
+
+
+def test_the_marks_of_a_job_that_is_over_go_if_there_can_be_any() -> None:
+    assert not settle(handler.Completed(), lease_no=1).unmark
+    marked = Ended(handler.Completed(), NOW, 0.25, is_marked=True)
+    assert settlement(replace(JOB, lease_no=1), marked).unmark
 
 
 def test_an_error_tells_attempt_time_and_duration() -> None:

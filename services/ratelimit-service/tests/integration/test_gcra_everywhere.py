@@ -164,7 +164,7 @@ async def test_python_sql_and_lua_decide_the_same(make_database: Databases, redi
     loop = asyncio.get_running_loop()
 
     @settings(
-        max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None
     )
     @given(state=debts(), batch=batches(), now_us=st.integers(10**15, 3 * 10**15))
     def same(state: dict[str, tuple[int, gcra.Pace]], batch: gcra.Batch, now_us: int) -> None:

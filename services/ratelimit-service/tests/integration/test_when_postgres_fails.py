@@ -118,6 +118,22 @@ async def test_a_redis_that_was_restarted_meanwhile_does_not_decide(
     assert await spend(both, 5) == 0
 
 
+async def test_what_was_given_out_alone_is_not_forgotten_when_redis_answers_again(
+    both: Any, private_postgres: PostgresServer, private_redis: RedisServer
+) -> None:
+    given = await spend(both, 20)
+    private_postgres.kill()
+    private_redis.pause()
+    given += await spend(both, 5)
+    private_redis.resume()
+    await eventually(lambda: both.app[REDIS_BUCKETS]._link.run_id, within_s=10)
+    given += await spend(both, 5)
+    private_postgres.start()
+    await road(both, "redis")
+    given += await spend(both, 40)
+    assert given == 40
+
+
 async def test_a_change_of_policy_needs_the_database(
     both: Any, private_postgres: PostgresServer
 ) -> None:

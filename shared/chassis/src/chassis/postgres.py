@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import asyncpg
+import orjson
 
 from chassis import logs
 from chassis.kernel import backoff, deadline, errors
@@ -89,13 +90,19 @@ async def create_pool(
 async def use_json(connection: Any) -> None:
     """jsonb ↔ Python values on this connection."""
     for name in ("json", "jsonb"):
-        await connection.set_type_codec(
-            name, encoder=dumps, decoder=json.loads, schema="pg_catalog"
-        )
+        await connection.set_type_codec(name, encoder=dumps, decoder=loads, schema="pg_catalog")
 
 
 def dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return orjson.dumps(value).decode()
+
+
+def loads(text: str) -> Any:
+    """A number that no double holds (1e400) is read by the slow reader."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text)
 
 
 class Database:

@@ -1,6 +1,7 @@
 """Events are rows until somebody has vouched for them; one relay leads, none is lost."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ from uuid import UUID
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
-from chassis import outbox, postgres
+from chassis import crypto, http_client, outbox, postgres
 from chassis.kernel import errors, ids
 from testkit.databases import Databases
 
@@ -158,6 +161,32 @@ async def test_one_leads_and_another_takes_over_when_its_lease_ends(
     await put(database, 3)
     await leading.run_once()
     assert (first.sent, second.sent) == ([1], [2])
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(200, None), (503, errors.Unavailable), (401, errors.Unauthenticated), (422, errors.Invalid)],
+)
+async def test_events_go_straight_to_a_subscriber_that_must_say_yes(
+    status: int, kind: type[errors.Fault] | None
+) -> None:
+    taken: list[dict[str, Any]] = []
+
+    async def take(request: web.Request) -> web.Response:
+        taken.append(await request.json())
+        return web.json_response({}, status=status)
+
+    app = web.Application()
+    app.router.add_post("/internal/v1/events", take)
+    minter = crypto.Minter(service="queue-service", private_key_pem=crypto.new_service_key()[0])
+    async with TestServer(app) as server, http_client.open_session() as session:
+        client = http_client.ServiceClient(
+            name="gateway", base_url=str(server.make_url("/")), session=session, minter=minter
+        )
+        sink = outbox.HttpSink(client, path="/internal/v1/events")
+        with pytest.raises(kind) if kind else contextlib.nullcontext():
+            await sink.send([{"n": 1}])
+    assert taken == [{"events": [{"n": 1}]}]
 
 
 async def test_of_several_at_once_one_leads(database: postgres.Database) -> None:

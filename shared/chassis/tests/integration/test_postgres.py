@@ -68,6 +68,29 @@ async def test_a_transaction_is_whole_or_nothing(database: postgres.Database) ->
     assert row is None
 
 
+async def test_a_cancelled_transaction_leaves_a_clean_connection(
+    database: postgres.Database,
+) -> None:
+    await database.execute("create table t (id int)")
+    inside = asyncio.Event()
+
+    async def work() -> None:
+        async with database.transaction() as connection:
+            await connection.execute("insert into t values (1)")
+            inside.set()
+            await connection.execute("select pg_sleep(30)")
+
+    task = asyncio.create_task(work())
+    await inside.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with database.connection() as one, database.connection() as other:
+        for connection in (one, other):
+            assert not connection.is_in_transaction()
+            assert await connection.fetch("select * from t") == []
+
+
 async def test_a_dead_database_stops_no_start_and_is_found_again(
     database: postgres.Database, proxy: TcpProxy
 ) -> None:
@@ -102,6 +125,15 @@ async def test_a_silent_database_is_given_up_when_the_deadline_says(
     assert not await database.answers(within_s=0.2)
     await proxy.passes()
     await eventually(database.answers)
+
+
+@pytest.mark.parametrize("method", ["fetch", "fetchrow", "fetchval", "execute", "executemany"])
+async def test_every_statement_is_bounded_by_the_deadline(
+    database: postgres.Database, method: str
+) -> None:
+    within(0.1)
+    rows = [[()]] if method == "executemany" else []
+    assert await took_s(getattr(database, method)("select pg_sleep(30)", *rows)) < 2
 
 
 async def test_too_little_time_left_asks_nothing(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import aio_pika
 import pytest
 import pytest_asyncio
 
-from chassis import consumer, lifecycle, rabbit
+from chassis import consumer, lifecycle, outbox, rabbit
 from chassis.consumer import Consumer, Verdict
 from chassis.kernel import errors
 from contracts import topology
@@ -382,6 +383,20 @@ async def test_through_a_freeze_and_a_kill_of_the_broker(
     await publish(publisher, b"after", timeout_s=5)
     await eventually(lambda: b"after" in told.seen, within_s=SOON_S)
     assert {b"before", b"thawed", b"after"} <= set(told.seen)
+
+
+async def test_events_leave_by_the_bus_each_under_its_own_id(
+    publisher: rabbit.Publisher, amqp_url: str
+) -> None:
+    sink = outbox.BusSink(publisher, exchange="things")
+    events = [{"id": f"e{n}", "type": "made", "traceparent": None, "name": "ω"} for n in range(3)]
+    await sink.send(events)
+    taken = await take(amqp_url, "things.v1", 3)
+    assert sorted(str(one.message_id) for one in taken) == ["e0", "e1", "e2"]
+    assert json.loads(taken[0].body)["name"] == "ω"
+    assert taken[0].content_type == "application/cloudevents+json"
+    with pytest.raises(errors.Unavailable):
+        await sink.send([{"id": "e3", "type": "nobody", "name": ""}])
 
 
 def test_verdicts_are_the_words_of_the_metric() -> None:

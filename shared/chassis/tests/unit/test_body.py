@@ -165,6 +165,12 @@ def test_answers_say_which_road_and_backend_made_them() -> None:
     assert "Degraded" not in body.respond({}).headers
 
 
+def test_what_was_kept_can_be_answered() -> None:
+    """jsonb gives 1e300 back as an integer of 301 digits."""
+    answer = body.respond({"value": 10**300})
+    assert json.loads(bytes(answer.body or b"")) == {"value": 10**300}
+
+
 def test_models_in_answers_are_written_as_json() -> None:
     answer = body.respond({"items": [Thing(name="ω")]})
     assert answer.body == '{"items":[{"name":"ω","count":0,"any":null}]}'.encode()

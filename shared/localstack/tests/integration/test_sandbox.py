@@ -90,7 +90,14 @@ async def test_wrong_messages_are_refused_as_twilio_does(
 
 @pytest.mark.parametrize(
     "authorization",
-    ["", "Basic", "Basic ???", "Bearer x", aiohttp.encode_basic_auth(SID, "wrong"), "Basic é"],
+    [
+        "",
+        "Basic",
+        "Basic ???",
+        AUTH["Authorization"].replace("Basic", "Bearer"),
+        aiohttp.encode_basic_auth(SID, "wrong"),
+        "Basic é",
+    ],
 )
 async def test_who_does_not_know_the_token_is_refused(
     client: Client, record: Record, authorization: str

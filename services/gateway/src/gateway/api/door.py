@@ -5,6 +5,7 @@ from aiohttp import web
 from chassis.crypto import Caller
 from chassis.kernel import errors
 from chassis.web import auth
+from gateway import metrics
 from gateway.api import keys as app_keys
 from gateway.core import hops, keys
 
@@ -18,13 +19,20 @@ async def authenticate(request: web.Request) -> Caller:
     address = client_address(request)
     if "Authorization" not in request.headers:
         await _admit(request, None, None, address)
-    presented = auth.bearer(request)
-    identity = await request.app[app_keys.AUTHENTICATE](presented, address)
+    identity = await _identity(request, address)
     await _admit(request, identity, _shop(request, identity), address)
     request[app_keys.IDENTITY] = identity
     return Caller(
         service=GATEWAY, key_id=identity.key_id, shop=identity.shop, scopes=identity.scopes
     )
+
+
+async def _identity(request: web.Request, address: str) -> keys.Identity:
+    try:
+        return await request.app[app_keys.AUTHENTICATE](auth.bearer(request), address)
+    except (errors.Unauthenticated, errors.Limited) as fault:
+        metrics.AUTH_FAILURES.labels(fault.code).inc()
+        raise
 
 
 async def admit_anybody(request: web.Request) -> None:

@@ -28,7 +28,7 @@ async def create_job(request: web.Request) -> web.Response:
     body.require_json(request)
     raw = await body.read_bytes(request)
     said = body.parse(raw, wire.JobCreate)
-    new = enqueue.new_job(said, orjson.loads(raw), _stamp(request))
+    new = enqueue.new_job(said, orjson.loads(raw), _stamp(request, len(raw)))
     outcome = await request.app[keys.ENQUEUE].one(new)
     _count([outcome])
     assert outcome.job is not None
@@ -42,7 +42,7 @@ async def create_jobs(request: web.Request) -> web.Response:
     body.require_json(request)
     raw = await body.read_bytes(request)
     wanted = body.parse(raw, wire.JobsCreate)
-    stamp = _stamp(request)
+    stamp = _stamp(request, len(raw))
     good, refused = _sorted_out(wanted.jobs, stamp)
     if refused and wanted.atomic:
         raise _all_refused(refused)
@@ -113,11 +113,12 @@ async def cancel_job(request: web.Request) -> web.Response:
     return render.answer(render.job(job))
 
 
-def _stamp(request: web.Request) -> enqueue.Stamp:
+def _stamp(request: web.Request, size: int) -> enqueue.Stamp:
     return enqueue.Stamp(
         now=request.app[keys.CLOCK].now(),
         shop=request[CALLER].shop,
         key=paths.idempotency_key(request),
+        size=size,
     )
 
 

@@ -61,7 +61,8 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """`error` is one element of the job's `errors`; `unmark`: the effect did not happen."""
+    """`error` is one element of the job's `errors`. `unmark`: marks of once() go, since the effect
+    did not happen or the job is over."""
 
     id: UUID
     lease_no: int
@@ -102,11 +103,12 @@ Ending = handler.Outcome | Raised | Interrupted
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How it ended, when, and after how long."""
+    """How it ended, when, and after how long. `is_marked`: once() may have left a mark."""
 
     ending: Ending
     at: datetime
     duration_s: float
+    is_marked: bool = False
 
 
 def settlement(
@@ -115,7 +117,13 @@ def settlement(
     """What is written down for an attempt that ended like this."""
     match ended.ending:
         case handler.Completed(result):
-            return Settlement(id=job.id, lease_no=job.lease_no, verb=Verb.COMPLETED, result=result)
+            return Settlement(
+                id=job.id,
+                lease_no=job.lease_no,
+                verb=Verb.COMPLETED,
+                result=result,
+                unmark=_may_be_marked(job, ended),
+            )
         case handler.Snooze(delay_s):
             return Settlement(
                 id=job.id,
@@ -184,7 +192,12 @@ def _final(job: Claimed, ended: Ended, verb: Verb, raised: Raised) -> Settlement
         lease_no=job.lease_no,
         verb=verb,
         error=error_of(job.attempt, ended, raised),
+        unmark=_may_be_marked(job, ended),
     )
+
+
+def _may_be_marked(job: Claimed, ended: Ended) -> bool:
+    return ended.is_marked or job.lease_no > 1
 
 
 def error_of(attempt: int, ended: Ended, raised: Raised) -> dict[str, Any]:

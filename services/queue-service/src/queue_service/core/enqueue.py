@@ -39,18 +39,20 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """What a request adds to its jobs. `shop` is the caller's own, `key` the Idempotency-Key."""
+    """What a request adds to its jobs. `shop` is the caller's own, `key` the Idempotency-Key,
+    `size` that of the body in bytes: most are smaller than what one job's args may be."""
 
     now: datetime
     shop: str | None
     key: str | None
+    size: int
 
 
 def require_fitting(said: wire.JobCreate, stamp: Stamp) -> None:
     """What the model cannot know of a caller's job. Denied or Invalid, by pointer."""
     if stamp.shop is not None and said.shop not in (None, stamp.shop):
         raise other_shop()
-    if len(json.dumps(said.args, ensure_ascii=False).encode()) > wire.MAX_ARGS_BYTES:
+    if stamp.size > wire.MAX_ARGS_BYTES and _size_of(said.args) > wire.MAX_ARGS_BYTES:
         detail = f"over {wire.MAX_ARGS_BYTES} bytes"
         raise errors.Invalid(f"/args: {detail}", flaws=[errors.Flaw("/args", detail)])
 
@@ -107,6 +109,7 @@ def _stamped(said: wire.JobCreate, fingerprint: str, stamp: Stamp, key: str | No
         key=key,
         now=stamp.now,
         created_at=None,
+        is_secret=said.id is None and key is None,
     )
 
 
@@ -131,6 +134,10 @@ def due_at(said: wire.JobSpec, now: datetime) -> datetime | None:
     if said.delay_s is not None:
         return now + timedelta(seconds=said.delay_s)
     return said.run_at
+
+
+def _size_of(args: Mapping[str, Any]) -> int:
+    return len(json.dumps(args, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def _print_of(document: Any) -> str:

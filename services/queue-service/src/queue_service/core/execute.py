@@ -63,7 +63,7 @@ class JobContext:
         self.job = _info(job)
         self.http = http
         self.environ = environ
-        self.cancelled = asyncio.Event()
+        self._cancelled: asyncio.Event | None = None
         self.log = log
         self._claimed = job
         self._delivery = delivery
@@ -74,6 +74,17 @@ class JobContext:
         self._names: set[str] = set()
         self._progress: Mapping[str, Any] | None = None
         self._progress_at = 0.0
+
+    @property
+    def cancelled(self) -> asyncio.Event:
+        """Made when it is first asked for: most jobs never ask."""
+        if self._cancelled is None:
+            self._cancelled = asyncio.Event()
+        return self._cancelled
+
+    @property
+    def is_marked(self) -> bool:
+        return bool(self._names)
 
     def remaining_s(self) -> float:
         return max(0.0, self._ends_at - time.monotonic())
@@ -140,7 +151,7 @@ async def execute(
     """Always an ending; raises LeaseLost, and CancelledError only when cancelled from outside."""
     started = time.monotonic()
     ending = without_handler(job, clock.now()) if of is None else await _attempt(of, job, ctx)
-    return Ended(ending, clock.now(), time.monotonic() - started)
+    return Ended(ending, clock.now(), time.monotonic() - started, ctx.is_marked)
 
 
 async def _attempt(of: handler.Handler[Any], job: Claimed, ctx: JobContext) -> Ending:

@@ -12,8 +12,10 @@ from uuid import UUID
 class NewJob:
     """A job to store. None means the queue's default; `run_at` None means at once.
 
-    `fingerprint` is that of the caller's body without its id. `scope` and `key` are those of an
-    Idempotency-Key. `created_at` is when it was promised; None: now. `held`: its batch is paused.
+    `is_secret`: the id was made for this very call and nobody has been told it, so that it cannot
+    have ended before. `fingerprint` is that of the caller's body without its id. `scope` and `key`
+    are those of an Idempotency-Key. `created_at` is when it was promised; None: now. `held`: its
+    batch is paused.
     """
 
     id: UUID
@@ -34,6 +36,7 @@ class NewJob:
     held: bool = False
     scope: str = ""
     key: str | None = None
+    is_secret: bool = False
 
 
 class Verdict(StrEnum):

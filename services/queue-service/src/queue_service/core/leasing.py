@@ -24,6 +24,16 @@ class WorkerQueue:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """Up to `want` jobs of the queue for a worker, from at most so many `lanes`."""
+
+    queue: str
+    worker: UUID
+    want: int
+    lanes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Orphan:
     """A running job whose worker is gone. `kills`: how often that had happened before."""
 
@@ -44,13 +54,9 @@ class Held:
     cancel_requested: bool
 
 
-class Claims(Protocol):
-    async def worker_queues(self) -> list[WorkerQueue]: ...
-
-    async def claim(
-        self, queue: str, worker: UUID, *, want: int, lanes: int
-    ) -> tuple[list[Claimed], list[int]]:
-        """(jobs leased to the worker, lanes that ran dry and must be woken)."""
+class Settlements(Protocol):
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Status]:
+        """A status for each, in order, after the commit."""
         ...
 
     async def wake(self, lanes: Sequence[int]) -> bool:
@@ -58,12 +64,15 @@ class Claims(Protocol):
         ...
 
 
-class Settlements(Protocol):
-    async def settle(self, settlements: Sequence[Settlement]) -> list[Status]:
-        """A status for each, in order, after the commit."""
-        ...
+class Claims(Settlements, Protocol):
+    async def worker_queues(self) -> list[WorkerQueue]: ...
 
-    async def wake(self, lanes: Sequence[int]) -> bool: ...
+    async def settle_and_claim(
+        self, settlements: Sequence[Settlement], claim: Claim
+    ) -> tuple[list[Status], list[Claimed], list[int]]:
+        """One statement: (a status for each, jobs leased to the worker, lanes that ran dry and
+        must be woken)."""
+        ...
 
 
 class Stages(Protocol):

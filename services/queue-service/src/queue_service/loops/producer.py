@@ -1,23 +1,35 @@
-"""Keeps one queue's hands busy: claims as many jobs as can start soon, starts them as hands free.
+"""Keeps one queue's hands busy: writes down what has ended and claims what can start soon, both in
+one statement; the hands take jobs as they come free.
 
 How many run at once is the queue's `concurrency`. How many are leased beyond that follows the
-measured time of a job: as many as will be started within `AHEAD_S`, none while jobs are slow.
+measured time of a job: as many as will be started within `AHEAD_S`, none while jobs are slow. An
+ending that cannot be written waits here until the database is back; it is lost only with its lease,
+and then its job runs again.
 """
 
+import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from uuid import UUID
 
-from chassis import lifecycle
-from queue_service.core.attempts import Claimed
-from queue_service.core.leasing import Claims, WorkerQueue
+from chassis import lifecycle, logs
+from queue_service import metrics
+from queue_service.core.attempts import Claimed, Settlement, Status, Verb
+from queue_service.core.leasing import Claim, Claims, WorkerQueue
 from queue_service.loops.attempts import Attempts
 
+log = logs.get(__name__)
+
 AHEAD_S = 0.2
-MAX_AHEAD = 500
+MAX_AHEAD = 1000
+MAX_CLAIM = 500
 MAX_LANES = 64
 # Weight of the newest job in the running mean of their time.
 NEWEST = 0.05
+# A handler that never waits must not keep the loop from everything else.
+YIELD_EVERY = 16
+SETTLE_POLL_S = 0.05
 
 
 class Producer(lifecycle.Loop):
@@ -40,57 +52,135 @@ class Producer(lifecycle.Loop):
         self._attempts = attempts
         self._worker = worker
         self._waiting: deque[Claimed] = deque()
+        self._ended: list[Settlement] = []
+        self._lanes: dict[UUID, int] = {}
+        self._hands: set[asyncio.Task[None]] = set()
+        self._idle: deque[asyncio.Future[None]] = deque()
         self._running = 0
         self._mean_s: float | None = None
         self._is_draining = False
 
     async def run_once(self) -> bool:
-        want = self._room()
-        if want <= 0:
+        """Settle and claim once. True while there is more of either to do at once."""
+        ended, want = self._ended[:MAX_CLAIM], self._want()
+        if not ended and want <= 0:
             return False
-        lanes = min(want, MAX_LANES)
-        jobs, dry = await self._claims.claim(
-            self.queue.name, self._worker(), want=want, lanes=lanes
-        )
+        claim = Claim(self.queue.name, self._worker(), max(want, 0), min(max(want, 1), MAX_LANES))
+        statuses, jobs, dry = await self._claims.settle_and_claim(ended, claim)
+        del self._ended[: len(ended)]
+        for settled, status in zip(ended, statuses, strict=True):
+            self._count(settled, status)
         for job in jobs:
             self._attempts.take(job)
         self._waiting.extend(jobs)
-        self._start()
-        woken = await self._claims.wake(dry)
-        return self._room() > 0 and (woken or bool(jobs))
+        self._call_hands()
+        woken = await self._claims.wake([*dry, *self._released(ended)])
+        return bool(self._ended) or (self._want() > 0 and (woken or bool(jobs)))
 
-    async def drain(self) -> None:
-        """Claim and start nothing more; what has not started goes back at once."""
+    async def drain(self, *, grace_s: float, interrupt_s: float) -> None:
+        """Start nothing more and give back what has not started; let what runs end, then interrupt
+        it; write down all of it."""
         self._is_draining = True
-        unstarted = list(self._waiting)
+        for job in self._waiting:
+            self._end(job, Settlement(id=job.id, lease_no=job.lease_no, verb=Verb.RELEASE))
         self._waiting.clear()
-        if unstarted:
-            await self._attempts.give_back(unstarted)
+        self._call_hands()
+        if self._hands:
+            await asyncio.wait(self._hands, timeout=grace_s)
+        late = set(self._hands)
+        for hand in late:
+            hand.cancel()
+        if late:
+            log.warning("interrupted", queue=self.queue.name, jobs=len(late))
+            await asyncio.wait(late, timeout=interrupt_s)
+        await self._write_down(within_s=interrupt_s)
 
-    def _room(self) -> int:
+    async def _write_down(self, *, within_s: float) -> None:
+        """The loop itself does it; we only wait."""
+        deadline = time.monotonic() + within_s
+        while self._ended and time.monotonic() < deadline:
+            self.wake()
+            await asyncio.sleep(SETTLE_POLL_S)
+
+    def _want(self) -> int:
         if self._is_draining:
             return 0
-        held = self._running + len(self._waiting)
-        target = self.queue.concurrency + self._ahead()
+        held, ahead = self._running + len(self._waiting), self._ahead()
         # A claim costs a round trip: wait until a good part of what is ahead has been used.
-        return target - held if held <= self.queue.concurrency + self._ahead() // 2 else 0
+        if held > self.queue.concurrency + ahead // 2:
+            return 0
+        return min(self.queue.concurrency + ahead - held, MAX_CLAIM)
 
     def _ahead(self) -> int:
         if self._mean_s is None:
             return 0
         return min(MAX_AHEAD, int(self.queue.concurrency * AHEAD_S / max(self._mean_s, 1e-5)))
 
-    def _start(self) -> None:
-        while self._waiting and self._running < self.queue.concurrency and not self._is_draining:
-            job = self._waiting.popleft()
-            if self._attempts.start(job, max_age_s=self.queue.max_age_s, done=self._ended):
-                self._running += 1
+    def _call_hands(self) -> None:
+        """Wake idle hands, and hire up to the concurrency, for what waits."""
+        for _ in range(min(len(self._waiting), len(self._idle))):
+            self._idle.popleft().set_result(None)
+        while self._idle and (self._is_draining or len(self._hands) > self.queue.concurrency):
+            self._idle.popleft().set_result(None)
+        for _ in range(min(len(self._waiting), self.queue.concurrency - len(self._hands))):
+            hand = asyncio.create_task(self._work(), name=f"hand:{self.queue.name}")
+            self._hands.add(hand)
+            hand.add_done_callback(self._hand_gone)
 
-    def _ended(self, took_s: float | None) -> None:
-        self._running -= 1
-        if took_s is not None:
-            mean_s = self._mean_s
-            self._mean_s = took_s if mean_s is None else mean_s + NEWEST * (took_s - mean_s)
-        self._start()
-        if self._room() > 0:
+    def _hand_gone(self, hand: asyncio.Task[None]) -> None:
+        self._hands.discard(hand)
+        if not hand.cancelled() and (error := hand.exception()) is not None:
+            log.error("hand_broke", queue=self.queue.name, exc_info=error)
+
+    async def _work(self) -> None:
+        """One hand: a job at a time, until there are too many hands."""
+        done = 0
+        while len(self._hands) <= self.queue.concurrency and not self._is_draining:
+            if not self._waiting:
+                free = asyncio.get_running_loop().create_future()
+                self._idle.append(free)
+                await free
+                continue
+            await self._run(self._waiting.popleft())
+            done += 1
+            if done % YIELD_EVERY == 0:
+                await asyncio.sleep(0)
+
+    async def _run(self, job: Claimed) -> None:
+        self._running += 1
+        started = time.monotonic()
+        try:
+            settlement = await self._attempts.run(job, max_age_s=self.queue.max_age_s)
+        finally:
+            self._running -= 1
+            self._learn(time.monotonic() - started)
+        if settlement is not None:
+            self._end(job, settlement)
+        elif self._want() > 0:
             self.wake()
+
+    def _end(self, job: Claimed, settlement: Settlement) -> None:
+        self._ended.append(settlement)
+        self._lanes[job.id] = job.lane
+        self.wake()
+
+    def _learn(self, took_s: float) -> None:
+        mean_s = self._mean_s
+        self._mean_s = took_s if mean_s is None else mean_s + NEWEST * (took_s - mean_s)
+
+    def _count(self, settlement: Settlement, status: Status) -> None:
+        self._attempts.drop(settlement.id)
+        outcome = "lost" if status is Status.LOST else settlement.verb.value
+        metrics.FINISHED.labels(self.queue.name, outcome).inc()
+        if settlement.error is not None:
+            log.info(
+                "attempt_failed",
+                job_id=str(settlement.id),
+                verb=outcome,
+                type=settlement.error["type"],
+            )
+
+    def _released(self, ended: list[Settlement]) -> list[int]:
+        """The lanes of what went back: their claimers must hear of it."""
+        lanes = [(one.verb, self._lanes.pop(one.id, None)) for one in ended]
+        return [lane for verb, lane in lanes if verb is Verb.RELEASE and lane is not None]

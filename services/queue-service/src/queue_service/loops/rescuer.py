@@ -46,4 +46,5 @@ class Rescuer(lifecycle.Loop):
             lease_no=orphan.lease_no,
             verb=verb,
             error=error_of(orphan.attempt, ended, raised),
+            unmark=verb is Verb.FAILED,
         )

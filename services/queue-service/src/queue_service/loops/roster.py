@@ -1,5 +1,6 @@
 """Which queues this worker serves, as the database says it now; a producer for each."""
 
+import asyncio
 from collections.abc import Callable
 
 from chassis import lifecycle
@@ -41,6 +42,11 @@ class Roster(lifecycle.Loop):
             if queue in ("", name):
                 producer.wake()
 
-    async def drain(self) -> None:
-        for producer in self._producers.values():
-            await producer.drain()
+    async def drain(self, *, grace_s: float, interrupt_s: float) -> None:
+        """All queues at once."""
+        await asyncio.gather(
+            *(
+                producer.drain(grace_s=grace_s, interrupt_s=interrupt_s)
+                for producer in self._producers.values()
+            )
+        )

@@ -4,13 +4,13 @@ The statements themselves are functions of the database (migrations/0003_engine.
 must be several in one transaction.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from chassis import postgres, sql
 from queue_service.core.attempts import Claimed, Settlement, Status
-from queue_service.core.leasing import Orphan, WorkerQueue
+from queue_service.core.leasing import Claim, Orphan, WorkerQueue
 
 SQL = sql.queries(__file__)
 
@@ -31,31 +31,37 @@ class EngineStore:
     async def worker_queues(self) -> list[WorkerQueue]:
         return [WorkerQueue(*row) for row in await self._database.fetch(SQL.worker_queues)]
 
-    async def claim(
-        self, queue: str, worker: UUID, *, want: int, lanes: int
-    ) -> tuple[list[Claimed], list[int]]:
-        """(jobs leased to the worker, lanes that ran dry and must be woken)."""
-        rows = await self._database.fetch(SQL.claim, queue, worker, want, lanes)
-        jobs = [_claimed(queue, row) for row in rows if row["o_id"] is not None]
-        return jobs, [row["o_lane"] for row in rows if row["o_id"] is None]
-
     async def wake(self, lanes: Sequence[int]) -> bool:
         """True if one of them had ready jobs after all."""
         return bool(lanes) and bool(await self._database.fetchval(SQL.wake, sorted(set(lanes))))
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Status]:
         """A status for each, in order, after the commit."""
+        rows = await self._database.fetch(SQL.settle, *_columns(settlements))
+        return _statuses(len(settlements), rows)
+
+    async def settle_and_claim(
+        self, settlements: Sequence[Settlement], claim: Claim
+    ) -> tuple[list[Status], list[Claimed], list[int]]:
         rows = await self._database.fetch(
-            SQL.settle,
-            [one.id for one in settlements],
-            [one.lease_no for one in settlements],
-            [one.verb.value for one in settlements],
-            [one.delay_s for one in settlements],
-            [one.result for one in settlements],
-            [one.error for one in settlements],
-            [one.unmark for one in settlements],
+            SQL.settle_and_claim,
+            *_columns(settlements),
+            claim.queue,
+            claim.worker,
+            claim.want,
+            claim.lanes,
         )
-        return [Status(row["o_status"]) for row in rows]
+        missed: list[tuple[int, str]] = []
+        jobs: list[Claimed] = []
+        dry: list[int] = []
+        for row in rows:
+            if row[0] is None:
+                missed.append((row[2], row[3]))
+            elif row[1] is None:
+                dry.append(row[0])
+            else:
+                jobs.append(_claimed(claim.queue, row))
+        return _statuses(len(settlements), missed), jobs, dry
 
     async def stage(self, limit: int) -> int:
         """How many due jobs became ready."""
@@ -79,24 +85,45 @@ class EngineStore:
         return [Orphan(*row) for row in await self._database.fetch(SQL.orphans, limit)]
 
 
+def _columns(settlements: Sequence[Settlement]) -> list[Any]:
+    return [
+        [one.id for one in settlements],
+        [one.lease_no for one in settlements],
+        [one.verb.value for one in settlements],
+        [one.delay_s for one in settlements],
+        [one.result for one in settlements],
+        [one.error for one in settlements],
+        [one.id for one in settlements if one.unmark],
+    ]
+
+
+def _statuses(count: int, missed: Iterable[Any]) -> list[Status]:
+    statuses = [Status.SETTLED] * count
+    for place, status in missed:
+        statuses[place - 1] = Status(status)
+    return statuses
+
+
 def _claimed(queue: str, row: Any) -> Claimed:
+    (lane, job_id, lease_no, kind, shop, attempt, max_attempts, snoozes, timeout_s, retry, tags,
+     batch_id, created_at, run_at, args) = row  # fmt: skip
     return Claimed(
-        id=UUID(bytes=row["o_id"].bytes),
-        lease_no=row["o_lease_no"],
-        lane=row["o_lane"],
+        id=job_id,
+        lease_no=lease_no,
+        lane=lane,
         queue=queue,
-        kind=row["o_kind"],
-        shop=row["o_shop"],
-        attempt=row["o_attempt"],
-        max_attempts=row["o_max_attempts"],
-        snoozes=row["o_snoozes"],
-        timeout_s=row["o_timeout_s"],
-        retry=row["o_retry"],
-        tags=row["o_tags"],
-        batch_id=row["o_batch_id"],
-        created_at=row["o_created_at"],
-        run_at=row["o_run_at"],
-        args=row["o_args"],
+        kind=kind,
+        shop=shop,
+        attempt=attempt,
+        max_attempts=max_attempts,
+        snoozes=snoozes,
+        timeout_s=timeout_s,
+        retry=retry,
+        tags=tags,
+        batch_id=batch_id,
+        created_at=created_at,
+        run_at=run_at,
+        args=args,
     )
 
 

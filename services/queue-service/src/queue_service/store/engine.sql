@@ -1,11 +1,20 @@
 -- name: worker_queues
 select name, concurrency, max_age_s from queue where served_by = 'worker'
 
--- name: claim
-select * from claim_jobs($1, $2, $3, $4)
+-- name: settle_and_claim
+-- The first part runs first; what it frees under a cap, the second may take. Rows of the first
+-- have no o_lane.
+select null::bigint as o_lane, null::uuid as o_id, o_index::bigint as o_lease_no, o_status as o_kind,
+    null as o_shop, null::integer as o_attempt, null::integer as o_max_attempts,
+    null::integer as o_snoozes, null::float8 as o_timeout_s, null::jsonb as o_retry,
+    null::text[] as o_tags, null::uuid as o_batch_id, null::timestamptz as o_created_at,
+    null::timestamptz as o_run_at, null::jsonb as o_args
+from settle_jobs($1, $2, $3, $4, $5, $6, $7)
+union all
+select * from claim_jobs($8, $9, $10, $11)
 
 -- name: settle
-select o_status from settle_jobs($1, $2, $3, $4, $5, $6, $7)
+select o_index, o_status from settle_jobs($1, $2, $3, $4, $5, $6, $7)
 
 -- name: wake
 select wake_lanes($1)

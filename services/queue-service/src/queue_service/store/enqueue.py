@@ -6,7 +6,7 @@ job harms itself alone.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,6 +23,7 @@ SQL = sql.queries(__file__)
 MAX_ROWS = 1000
 KNOWN_LANES = 100_000
 NO_LANE = 0
+DEFAULT_PRIORITY = 5
 A_DAY = timedelta(days=1)
 
 
@@ -71,18 +72,16 @@ class EnqueueWriter:
         self, connection: postgres.Connection, jobs: Sequence[NewJob]
     ) -> list[Stored]:
         """Inside the caller's transaction; after its commit `wake(jobs)` is due."""
-        await self._learn_lanes(connection, jobs)
-        rows = await connection.fetch(SQL.enqueue, *self._columns(jobs))
-        return [
-            Stored(Verdict(verdict), UUID(bytes=identifier.bytes), *rest)
-            for verdict, identifier, *rest in rows
-        ]
+        lanes = await self._lanes_of(connection, jobs)
+        rows = await connection.fetch(SQL.enqueue, *_columns(jobs, lanes))
+        return _in_order(jobs, rows)
 
     async def wake(self, jobs: Iterable[NewJob]) -> None:
         """The other half of the handshake with a claimer that found the lane empty."""
-        lanes = {self._lanes.get(_lane(job), NO_LANE) for job in jobs} - {NO_LANE}
-        if lanes:
-            await self._database.fetchval(SQL.wake, sorted(lanes))
+        async with self._database.connection() as connection:
+            lanes = await self._lanes_of(connection, jobs)
+            if lanes:
+                await connection.fetchval(SQL.wake, sorted(lanes.values()))
 
     async def run(self) -> None:
         while True:
@@ -136,41 +135,54 @@ class EnqueueWriter:
             at += len(call.jobs)
         await self.wake(jobs)
 
-    async def _learn_lanes(self, connection: postgres.Connection, jobs: Sequence[NewJob]) -> None:
-        unknown = {_lane(job) for job in jobs} - self._lanes.keys()
-        if not unknown:
-            return
-        if len(self._lanes) > KNOWN_LANES:
-            self._lanes.clear()
-            unknown = {_lane(job) for job in jobs}
-        queues, shops = zip(*sorted(unknown), strict=True)
-        for queue, shop, lane in await connection.fetch(SQL.lanes, queues, shops):
-            self._lanes[queue, shop] = lane
+    async def _lanes_of(
+        self, connection: postgres.Connection, jobs: Iterable[NewJob]
+    ) -> dict[tuple[str, str], int]:
+        """Committed lanes alone are remembered: those of a transaction may be undone with it."""
+        wanted = set(map(_lane, jobs))
+        found = {lane: self._lanes[lane] for lane in wanted if lane in self._lanes}
+        # A lane that somebody else commits meanwhile is seen by the second statement alone.
+        for _ in range(2):
+            if missing := sorted(wanted - found.keys()):
+                queues, shops = zip(*missing, strict=True)
+                rows = await connection.fetch(SQL.lanes, queues, shops)
+                found |= {(queue, shop): lane for queue, shop, lane in rows}
+        if not connection.is_in_transaction():
+            if len(self._lanes) > KNOWN_LANES:
+                self._lanes.clear()
+            self._lanes |= found
+        return found
 
-    def _columns(self, jobs: Sequence[NewJob]) -> list[Any]:
-        """One array per column; jobs of unknown queues have no lane and are not stored."""
-        return [
-            [job.id for job in jobs],
-            [self._lanes.get(_lane(job), NO_LANE) for job in jobs],
-            [job.queue for job in jobs],
-            [job.shop for job in jobs],
-            [job.kind for job in jobs],
-            [job.priority for job in jobs],
-            [job.run_at for job in jobs],
-            [job.created_at for job in jobs],
-            [job.max_attempts for job in jobs],
-            [job.timeout_s for job in jobs],
-            [job.notify for job in jobs],
-            [text_array(job.tags) for job in jobs],
-            [job.retry for job in jobs],
-            [job.fingerprint for job in jobs],
-            [job.args for job in jobs],
-            [job.batch_id for job in jobs],
-            [job.held for job in jobs],
-            [job.scope for job in jobs],
-            [job.key for job in jobs],
-            _since(jobs),
-        ]
+
+def _columns(jobs: Sequence[NewJob], lanes: Mapping[tuple[str, str], int]) -> list[Any]:
+    """One array per column; jobs of unknown queues have no lane and are not stored."""
+    told = [job.id for job in jobs if not job.is_secret]
+    return [
+        [job.id for job in jobs],
+        [lanes.get(_lane(job), NO_LANE) for job in jobs],
+        [job.kind for job in jobs],
+        [job.fingerprint for job in jobs],
+        [job.args for job in jobs],
+        _sparse([job.priority for job in jobs], DEFAULT_PRIORITY),
+        _sparse([job.run_at for job in jobs]),
+        _sparse([job.created_at for job in jobs]),
+        _sparse([job.max_attempts for job in jobs]),
+        _sparse([job.timeout_s for job in jobs]),
+        _sparse([job.notify for job in jobs], False),
+        [text_array(job.tags) for job in jobs] if any(job.tags for job in jobs) else [],
+        _sparse([job.retry for job in jobs]),
+        _sparse([job.batch_id for job in jobs]),
+        _sparse([job.held for job in jobs], False),
+        [job.scope for job in jobs] if any(job.key is not None for job in jobs) else [],
+        _sparse([job.key for job in jobs]),
+        told,
+        _since(told),
+    ]
+
+
+def _sparse(values: list[Any], default: Any = None) -> list[Any]:
+    """Nothing where all are the default: encoding arrays is what an enqueue costs most."""
+    return [] if values.count(default) == len(values) else values
 
 
 def _lane(job: NewJob) -> tuple[str, str]:
@@ -183,22 +195,35 @@ def text_array(items: Sequence[str]) -> str:
     return "{" + ",".join(f'"{item}"' for item in quoted) + "}"
 
 
-def _since(jobs: Sequence[NewJob]) -> datetime | None:
+def _since(told: Sequence[UUID]) -> datetime | None:
     """Before this no job under one of these ids can have ended; None where an id does not tell.
 
     A v7 id tells when it was made, unless it claims to be of the future.
     """
     now = datetime.now(UTC)
-    made = [_made_at(job.id) for job in jobs]
-    if any(moment is None or moment > now for moment in made):
-        return None
-    return min((moment for moment in made if moment is not None), default=now) - A_DAY
+    oldest_ms = now.timestamp() * 1000
+    for identifier in told:
+        made_ms = identifier.int >> 80
+        if identifier.version != 7 or made_ms > now.timestamp() * 1000:
+            return None
+        oldest_ms = min(oldest_ms, made_ms)
+    return datetime.fromtimestamp(oldest_ms / 1000, UTC) - A_DAY
 
 
-def _made_at(identifier: UUID) -> datetime | None:
-    if identifier.version != 7:
-        return None
-    return datetime.fromtimestamp((identifier.int >> 80) / 1000, UTC)
+def _in_order(jobs: Sequence[NewJob], rows: Sequence[asyncpg.Record]) -> list[Stored]:
+    """What the function answered, job by job. An id given twice is created once."""
+    created: dict[UUID, Stored] = {}
+    others: dict[int, Stored] = {}
+    for place, verdict, identifier, *rest in rows:
+        stored = Stored(Verdict(verdict), identifier, *rest)
+        if place is None:
+            created[identifier] = stored
+        else:
+            others[place - 1] = stored
+    return [
+        created.pop(job.id) if job.id in created else others[place]
+        for place, job in enumerate(jobs)
+    ]
 
 
 def _fail(call: _Call, fault: errors.Fault) -> None:

@@ -16,9 +16,9 @@ union all
 select l.queue, l.shop, l.id from lane l join wanted w on w.queue = l.queue and w.shop = l.shop
 
 -- name: enqueue
-select o_verdict, o_id, o_state, o_run_at, o_created_at, o_max_attempts
+select o_index, o_verdict, o_id, o_state, o_run_at, o_created_at, o_max_attempts
 from enqueue_jobs(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19
 )
 
 -- name: wake

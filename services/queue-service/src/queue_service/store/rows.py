@@ -137,6 +137,7 @@ def _jobs(batch_id: UUID, batch: asyncpg.Record, rows: Sequence[Row]) -> list[Ne
             notify=defaults.notify,
             batch_id=batch_id,
             held=batch["paused"],
+            is_secret=True,
         )
         for row in rows
     ]

@@ -70,6 +70,8 @@ class Switch:
         self._confirmed_at = -math.inf
         self._opened_at = 0.0
         self._steady = STEADY_BEATS
+        self._left = UNKNOWN.seq
+        self._was_alone = False
         self._away_since: float | None = None
         self._last_road = Backend.POSTGRES
         self.replicas = 1
@@ -77,9 +79,14 @@ class Switch:
     @property
     def road(self) -> Backend:
         """Who would decide now, as far as this replica knows."""
-        if self._epoch.backend is Backend.REDIS and self._steady:
+        if self._is_redis_turn and self._steady:
             return Backend.REDIS
         return Backend.POSTGRES if self._away_since is None else Backend.LOCAL
+
+    @property
+    def _is_redis_turn(self) -> bool:
+        """An epoch that we have left stays left: what we gave out since is unknown to its Redis."""
+        return self._epoch.backend is Backend.REDIS and self._epoch.seq != self._left
 
     @property
     def degraded(self) -> str | None:
@@ -123,11 +130,13 @@ class Switch:
             run_id = await self._redis_seen()
             try:
                 standing = await self._learn(run_id)
-                if standing.epoch.backend is Backend.REDIS and run_id != standing.epoch.run_id:
-                    await self._epochs.depart(standing.epoch)
+                epoch = standing.epoch
+                is_left = run_id != epoch.run_id or epoch.seq == self._left
+                if epoch.backend is Backend.REDIS and is_left:
+                    await self._epochs.depart(epoch)
                     await self._learn(run_id)
                 elif standing.may_open and run_id is not None:
-                    await self._open(standing.epoch, run_id)
+                    await self._open(epoch, run_id)
             except errors.Unavailable:
                 self._postgres_failed()
             except ports.Missed:
@@ -145,13 +154,16 @@ class Switch:
                     raise
 
     async def _by_turn(self, batch: gcra.Batch) -> list[Ruling]:
-        if self._redis is not None and self._epoch.backend is Backend.REDIS:
+        epoch = self._epoch
+        if self._redis is not None and self._is_redis_turn:
             if not self._lease_holds():
                 await self.beat()
             try:
                 return await self._by_redis(self._redis, batch)
             except ports.Missed:
-                await self._depart()
+                self._left = epoch.seq
+        if epoch.seq == self._left:
+            await self._depart(epoch)
         return await self._by_postgres(batch)
 
     async def _by_redis(self, redis: ports.RedisBuckets, batch: gcra.Batch) -> list[Ruling]:
@@ -194,6 +206,7 @@ class Switch:
             return
         batch = gcra.Batch([asks[place] for place in places])
         try:
+            await self._settle_up()
             debts = await self._postgres.debts(batch.paces)
         except errors.Unavailable:
             self._postgres_failed()
@@ -222,6 +235,7 @@ class Switch:
         }
 
     async def _by_postgres(self, batch: gcra.Batch) -> list[Ruling]:
+        await self._settle_up()
         verdicts = await self._postgres.decide(batch)
         self._away_since = None
         for ask, verdict in zip(batch.asks, verdicts, strict=True):
@@ -229,16 +243,23 @@ class Switch:
         self._tell()
         return [Ruling(verdict, Backend.POSTGRES) for verdict in verdicts]
 
+    async def _settle_up(self) -> None:
+        """Before Postgres speaks again, tell it what was given out without it."""
+        if self._was_alone:
+            await self.hand_over(everything=True)
+            self._was_alone = False
+
     def _rule_alone(self, ask: gcra.Ask) -> Ruling:
+        self._was_alone = True
         verdict = self._local.decide(ask, replicas=self.replicas)
         self._tell()
         return Ruling(verdict, Backend.LOCAL)
 
-    async def _depart(self) -> None:
+    async def _depart(self, epoch: ports.Epoch) -> None:
         async with self._following:
             self._steady = 0
-            if self._epoch.backend is Backend.REDIS:
-                await self._epochs.depart(self._epoch)
+            if self._epoch.seq == epoch.seq:
+                await self._epochs.depart(epoch)
                 await self._learn(None)
 
     async def _open(self, epoch: ports.Epoch, run_id: str) -> None:

@@ -16,6 +16,12 @@ SESSION = {
     "application_name": "ratelimit-service lane",
     "timezone": "UTC",
     "jit": "off",
+    # Every statement finds its rows by key; statistics of a table that was small a moment ago must
+    # not lead it elsewhere.
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
     # The record of a limit may lose its last moments in a crash; a disk flush per batch would be
     # most of the time of a decision.
     "synchronous_commit": "off",

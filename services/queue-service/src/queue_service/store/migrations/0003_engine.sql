@@ -8,6 +8,9 @@ declare
     v_sleeping bigint[];
     v_queues text[];
 begin
+    if not exists (select from lane where id = any(p_lanes) and not active) then
+        return;
+    end if;
     select array_agg(id) into v_sleeping from (
         select id from lane where id = any(p_lanes) and not active order by id for update
     ) as locked;
@@ -44,16 +47,18 @@ begin
     return true;
 end $$;
 
--- Store new jobs, each once. Verdicts: created; existing (same id or key, same body; `o_id` is the
--- job's); id_taken; key_reused; unknown_queue. A job's id is checked against history in a later
--- statement than its insert: settled in between, it would be in neither for a single one. p_since:
--- no job under these ids can have been settled earlier.
+-- Store new jobs, each once; arrays may be shorter than p_ids where only defaults would follow. Rows
+-- without o_index are what was created. If that is not all, rows with o_index (from 1) tell of each
+-- job: existing (same id or key, same body; o_id is the job's), id_taken, key_reused, unknown_queue.
+-- The ids of p_check are looked for in history in a later statement than the insert: a job settled
+-- in between would be in neither for a single one. p_since: none of them can have been settled
+-- earlier.
 create function enqueue_jobs(
-    p_ids uuid[], p_lanes bigint[], p_queues text[], p_shops text[], p_kinds text[],
+    p_ids uuid[], p_lanes bigint[], p_kinds text[], p_fingerprints text[], p_args jsonb[],
     p_priorities smallint[], p_run_ats timestamptz[], p_created_ats timestamptz[],
     p_max_attempts integer[], p_timeouts double precision[], p_notify boolean[], p_tags text[],
-    p_retries jsonb[], p_fingerprints text[], p_args jsonb[], p_batches uuid[], p_held boolean[],
-    p_scopes text[], p_keys text[], p_since timestamptz
+    p_retries jsonb[], p_batches uuid[], p_held boolean[], p_scopes text[], p_keys text[],
+    p_check uuid[], p_since timestamptz
 ) returns table (
     o_index integer, o_verdict text, o_id uuid, o_state text, o_run_at timestamptz,
     o_created_at timestamptz, o_max_attempts integer
@@ -61,19 +66,26 @@ create function enqueue_jobs(
 declare
     v_now timestamptz := clock_timestamp();
     v_targets uuid[] := p_ids;
-    v_reused boolean[] := array_fill(false, array[cardinality(p_ids)]);
-    v_new boolean[] := array_fill(true, array[cardinality(p_ids)]);
+    v_reused boolean[];
+    v_new boolean[];
     v_taken jsonb;
-    v_fresh uuid[];
+    v_ids uuid[];
+    v_states text[];
+    v_run_ats timestamptz[];
+    v_created_ats timestamptz[];
+    v_max_attempts integer[];
+    v_lanes bigint[];
     v_settled uuid[];
 begin
-    if cardinality(array_remove(p_keys, null)) > 0 then
+    if cardinality(p_keys) > 0 then
         with taken as (
             insert into idempotency_key (scope, key, job_id, fingerprint)
             select distinct on (g.scope, g.key) g.scope, g.key, g.id, g.fingerprint
-            from unnest(p_scopes, p_keys, p_ids, p_fingerprints, p_queues)
-                with ordinality as g (scope, key, id, fingerprint, queue, n)
-            where g.key is not null and exists (select from queue q where q.name = g.queue)
+            from unnest(p_scopes, p_keys, p_ids, p_fingerprints, p_lanes)
+                with ordinality as g (scope, key, id, fingerprint, lane, n)
+            where g.key is not null and exists (
+                select from lane l join queue q on q.name = l.queue where l.id = g.lane
+            )
             order by g.scope, g.key, g.n
             on conflict do nothing
             returning scope, key
@@ -97,62 +109,78 @@ begin
             created_at, batch_id, tags, retry, fingerprint, args
         )
         select distinct on (g.id)
-            g.id, g.lane, g.queue, g.kind, g.shop,
+            g.id, l.id, l.queue, g.kind, nullif(l.shop, ''),
             case when g.held then 'held' when g.run_at > v_now then 'scheduled' else 'ready' end,
-            g.priority, coalesce(g.max_attempts, q.max_attempts), g.notify, g.timeout_s,
-            coalesce(g.run_at, g.created_at, v_now), coalesce(g.created_at, v_now), g.batch_id,
-            g.tags::text[], g.retry, g.fingerprint, g.args
+            coalesce(g.priority, 5), coalesce(g.max_attempts, q.max_attempts),
+            coalesce(g.notify, false), g.timeout_s, coalesce(g.run_at, g.created_at, v_now),
+            coalesce(g.created_at, v_now), g.batch_id, coalesce(g.tags, '{}')::text[], g.retry,
+            g.fingerprint, g.args
         from unnest(
-            v_targets, p_ids, v_reused, v_new, p_lanes, p_queues, p_shops, p_kinds, p_priorities,
-            p_run_ats, p_created_ats, p_max_attempts, p_timeouts, p_notify, p_tags, p_retries,
-            p_fingerprints, p_args, p_batches, p_held
+            p_ids, v_targets, v_reused, v_new, p_lanes, p_kinds, p_fingerprints, p_args,
+            p_priorities, p_run_ats, p_created_ats, p_max_attempts, p_timeouts, p_notify, p_tags,
+            p_retries, p_batches, p_held
         ) with ordinality as g (
-            target, id, reused, new, lane, queue, shop, kind, priority, run_at, created_at,
-            max_attempts, timeout_s, notify, tags, retry, fingerprint, args, batch_id, held, n
+            id, target, reused, new, lane, kind, fingerprint, args, priority, run_at, created_at,
+            max_attempts, timeout_s, notify, tags, retry, batch_id, held, n
         )
-        join queue q on q.name = g.queue
-        where g.new and not g.reused and g.target = g.id
+        join lane l on l.id = g.lane
+        join queue q on q.name = l.queue
+        where g.new is not false and g.reused is not true and g.target = g.id
         order by g.id, g.n
         on conflict (id) do nothing
-        returning id
+        returning id, state, run_at, created_at, max_attempts, lane
     )
-    select coalesce(array_agg(id), '{}') into v_fresh from inserted;
+    select coalesce(array_agg(id), '{}'), array_agg(state), array_agg(run_at),
+        array_agg(created_at), array_agg(max_attempts), array_agg(lane)
+    into v_ids, v_states, v_run_ats, v_created_ats, v_max_attempts, v_lanes from inserted;
 
-    select coalesce(array_agg(distinct h.id), '{}') into v_settled
-    from queue_job_history h
-    where h.id = any(v_fresh) and h.finished_at >= coalesce(p_since, '-infinity');
-    if cardinality(v_settled) > 0 then
+    if cardinality(p_check) > 0 then
+        select array_agg(distinct h.id) into v_settled from queue_job_history h
+        where h.id = any(p_check) and h.finished_at >= coalesce(p_since, '-infinity')
+            and h.finished_at < v_now + interval '1 day' and h.id = any(v_ids);
+    end if;
+    if v_settled is not null then
         delete from queue_job where id = any(v_settled);
-        select coalesce(array_agg(id), '{}') into v_fresh
-        from unnest(v_fresh) as id where id <> all(v_settled);
+        select coalesce(array_agg(id), '{}'), array_agg(state), array_agg(run_at),
+            array_agg(created_at), array_agg(max_attempts), array_agg(lane)
+        into v_ids, v_states, v_run_ats, v_created_ats, v_max_attempts, v_lanes
+        from unnest(v_ids, v_states, v_run_ats, v_created_ats, v_max_attempts, v_lanes)
+            as u (id, state, run_at, created_at, max_attempts, lane)
+        where id <> all(v_settled);
     end if;
 
     perform activate_lanes(array(
-        select distinct lane from queue_job where id = any(v_fresh) and state = 'ready'
+        select distinct lane from unnest(v_lanes, v_states) as u (lane, state)
+        where state = 'ready'
     ));
 
+    return query
+    select null::integer, 'created', u.* from unnest(
+        v_ids, v_states, v_run_ats, v_created_ats, v_max_attempts) as u;
+    if cardinality(v_ids) = cardinality(p_ids) then
+        return;
+    end if;
     return query
     select
         g.n::integer,
         case
             when q.name is null then 'unknown_queue'
             when g.reused then 'key_reused'
-            when j.id is not null and g.target = g.id and j.id = any(v_fresh)
-                and row_number() over (partition by g.target order by g.n) = 1 then 'created'
             when coalesce(j.fingerprint, h.fingerprint) = g.fingerprint
-                and coalesce(j.shop, h.shop, '') = coalesce(g.shop, '') then 'existing'
+                and coalesce(j.shop, h.shop, '') = l.shop then 'existing'
             -- A key outlives its job's history.
             when j.id is null and h.id is null then 'existing'
             else 'id_taken'
         end,
         g.target, j.state, j.run_at, j.created_at, j.max_attempts
-    from unnest(v_targets, p_ids, v_reused, p_queues, p_shops, p_fingerprints)
-        with ordinality as g (target, id, reused, queue, shop, fingerprint, n)
-    left join queue q on q.name = g.queue
+    from unnest(v_targets, v_reused, p_lanes, p_fingerprints)
+        with ordinality as g (target, reused, lane, fingerprint, n)
+    left join lane l on l.id = g.lane
+    left join queue q on q.name = l.queue
     left join queue_job j on j.id = g.target
     left join lateral (
         select s.id, s.fingerprint, s.shop from queue_job_history s
-        where s.id = g.target and j.id is null and g.target <> all(v_fresh) limit 1
+        where s.id = g.target and j.id is null limit 1
     ) h on true
     order by g.n;
 end $$;
@@ -262,17 +290,20 @@ end $$;
 
 -- Write down how attempts ended, each only under the lease it ran under. p_verbs: completed,
 -- failed, cancelled are final; retry and snooze come after p_delays seconds; release (attempt
--- unspent) and lost (spent, and counted as a kill) are ready at once. p_unmark: the effect did not
--- happen, so the marks of once() go. Answers, in the order asked: settled; duplicate, when this
--- lease's end is in history already; lost. After the commit lanes of released jobs must be woken.
+-- unspent) and lost (spent, and counted as a kill) are ready at once. p_unmark: jobs whose marks of
+-- once() go, since the effect did not happen or the job is over. Answers a row for each that was
+-- not settled, by its place from 1: duplicate, when this lease's end is in history already, or
+-- lost. After the commit lanes of released jobs must be woken.
 create function settle_jobs(
     p_ids uuid[], p_leases bigint[], p_verbs text[], p_delays double precision[], p_results jsonb[],
-    p_errors jsonb[], p_unmark boolean[]
-) returns table (o_status text) language plpgsql as $$
+    p_errors jsonb[], p_unmark uuid[]
+) returns table (o_index integer, o_status text) language plpgsql as $$
 declare
     v_now timestamptz := clock_timestamp();
     v_final uuid[];
+    v_final_leases bigint[];
     v_other uuid[];
+    v_other_leases bigint[];
     v_counted bigint[];
     v_queues text[];
     v_back_counted bigint[];
@@ -306,56 +337,68 @@ begin
             count(*) filter (where verb = 'failed'), count(*) filter (where verb = 'cancelled')
         from gone where batch_id is not null group by batch_id
     )
-    select array_agg(id), array_agg(lane) filter (where counted), array_agg(queue)
-    into v_final, v_counted, v_queues from gone;
+    select array_agg(id), array_agg(lease_no), array_agg(lane) filter (where counted),
+        array_agg(queue)
+    into v_final, v_final_leases, v_counted, v_queues from gone;
 
-    with given as (
-        select * from unnest(p_ids, p_leases, p_verbs, p_delays, p_errors)
-            as g (id, lease_no, verb, delay_s, error)
-        where verb in ('retry', 'snooze', 'release', 'lost')
-    ), held as (
-        select j.id, j.counted, g.verb, g.delay_s, g.error
-        from given g join queue_job j on j.id = g.id
-        where j.lease_no = g.lease_no and (j.state = 'running') is true
-        order by j.id for update of j
-    ), back as (
-        update queue_job j set
-            state = case h.verb when 'retry' then 'retrying' when 'snooze' then 'scheduled'
-                else 'ready' end,
-            attempt = j.attempt - (h.verb in ('snooze', 'release'))::integer,
-            snoozes = j.snoozes + (h.verb = 'snooze')::integer,
-            kills = j.kills + (h.verb = 'lost')::integer,
-            run_at = case when h.verb in ('retry', 'snooze')
-                then v_now + make_interval(secs => h.delay_s) else j.run_at end,
-            seq = nextval('job_seq'),
-            errors = case when h.error is null then j.errors else j.errors || h.error end,
-            worker = null, lease_until = null, counted = false
-        from held h where j.id = h.id
-        returning j.id, j.lane, j.queue, j.state, h.counted as was_counted
-    )
-    select array_agg(id), array_agg(lane) filter (where was_counted), array_agg(queue),
-        array_agg(lane) filter (where state = 'ready')
-    into v_other, v_back_counted, v_back_queues, v_ready from back;
+    if cardinality(p_ids) > coalesce(cardinality(v_final), 0) then
+        with given as (
+            select * from unnest(p_ids, p_leases, p_verbs, p_delays, p_errors)
+                as g (id, lease_no, verb, delay_s, error)
+            where verb in ('retry', 'snooze', 'release', 'lost')
+        ), held as (
+            select j.id, j.counted, g.verb, g.delay_s, g.error
+            from given g join queue_job j on j.id = g.id
+            where j.lease_no = g.lease_no and (j.state = 'running') is true
+            order by j.id for update of j
+        ), back as (
+            update queue_job j set
+                state = case h.verb when 'retry' then 'retrying' when 'snooze' then 'scheduled'
+                    else 'ready' end,
+                attempt = j.attempt - (h.verb in ('snooze', 'release'))::integer,
+                snoozes = j.snoozes + (h.verb = 'snooze')::integer,
+                kills = j.kills + (h.verb = 'lost')::integer,
+                run_at = case when h.verb in ('retry', 'snooze')
+                    then v_now + make_interval(secs => h.delay_s) else j.run_at end,
+                seq = nextval('job_seq'),
+                errors = case when h.error is null then j.errors else j.errors || h.error end,
+                worker = null, lease_until = null, counted = false
+            from held h where j.id = h.id
+            returning j.id, j.lease_no, j.lane, j.queue, j.state, h.counted as was_counted
+        )
+        select array_agg(id), array_agg(lease_no), array_agg(lane) filter (where was_counted),
+            array_agg(queue), array_agg(lane) filter (where state = 'ready')
+        into v_other, v_other_leases, v_back_counted, v_back_queues, v_ready from back;
+    end if;
 
-    delete from job_mark m using unnest(p_ids, p_unmark) as g (id, unmark)
-    where m.job_id = g.id and (g.id = any(v_final) or (g.unmark and g.id = any(v_other)));
+    if cardinality(p_unmark) > 0 then
+        delete from job_mark
+        where job_id = any(p_unmark) and (job_id = any(v_final) or job_id = any(v_other));
+    end if;
     perform give_back(v_counted || v_back_counted, v_queues || v_back_queues);
     perform activate_lanes(v_ready);
 
+    if coalesce(cardinality(v_final || v_other), 0) = cardinality(p_ids) then
+        return;
+    end if;
     return query
-    select case
-        when g.id = any(v_final) or g.id = any(v_other) then 'settled'
-        when exists (
-            select from queue_job_history h where h.id = g.id and h.lease_no = g.lease_no
-        ) then 'duplicate'
-        else 'lost'
-    end
-    from unnest(p_ids, p_leases) with ordinality as g (id, lease_no, n) order by g.n;
+    select g.n::integer, case when exists (
+        select from queue_job_history h where h.id = g.id and h.lease_no = g.lease_no
+    ) then 'duplicate' else 'lost' end
+    from unnest(p_ids, p_leases) with ordinality as g (id, lease_no, n)
+    where not exists (
+        select from unnest(v_final || v_other, v_final_leases || v_other_leases)
+            as done (id, lease_no)
+        where done.id = g.id and done.lease_no = g.lease_no
+    );
 end $$;
 
 -- Jobs that no longer run make room under the caps of their lanes and the limits of their queues.
 create function give_back(p_lanes bigint[], p_queues text[]) returns void language plpgsql as $$
 begin
+    if p_lanes is null and not exists (select from queue where global_limit is not null) then
+        return;
+    end if;
     perform name from queue
     where name = any(p_queues) and global_limit is not null order by name for update;
     update queue q set running = greatest(q.running - freed.n, 0)
