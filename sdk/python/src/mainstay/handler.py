@@ -315,11 +315,16 @@ def handler(
             queue=queue,
             timeout_s=float(timeout_s),
             delivery=Delivery(delivery),
-            is_async=inspect.iscoroutinefunction(call),
+            is_async=_is_async(call),
             check_settings=check_settings,
         )
 
     return wrap
+
+
+def _is_async(call: Any) -> bool:
+    """An async function, or an object that is called like one."""
+    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(type(call).__call__)
 
 
 def outcome_of(returned: object) -> Outcome:

@@ -1,5 +1,6 @@
 """The gateway, put together: each resource is opened here, in this order, closed in reverse."""
 
+import asyncio
 import base64
 import hashlib
 import time
@@ -59,6 +60,8 @@ VERSION = version("mainstay-gateway")
 OWNERS = ("queue-service", "session-service", "ratelimit-service")
 CLOCK = SystemClock()
 UPSTREAM_CONNECTIONS = 200
+# Each asks the log twice a second.
+EVENT_STREAMS = 50
 CIRCUITS = {
     "queue-service": breaker.Policy(failures_to_open=3),
     "ratelimit-service": breaker.Policy(
@@ -237,6 +240,7 @@ async def jobs_ctx(app: web.Application) -> AsyncIterator[None]:
     app[keys.FIND_JOB] = FindJob(motion=motion)
     app[FORWARD] = Forward(direct=direct, spool=spool, motion=motion)
     app[keys.EVENT_LOG] = Events(database)
+    app[keys.STREAMS] = asyncio.Semaphore(EVENT_STREAMS)
     yield
 
 

@@ -48,6 +48,7 @@ class OwnerServer:
         self._runner: web.AppRunner | None = None
         self.calls: list[tuple[str, str]] = []
         self.headers: list[Mapping[str, str]] = []
+        self.paths: list[str] = []
         self.callers: list[crypto.Caller] = []
         self.port = 0
         self.health = "pass"
@@ -103,6 +104,7 @@ class OwnerServer:
         if request.path != "/healthz":
             self.calls.append((request.method, request.path))
             self.headers.append(request.headers)
+            self.paths.append(request.raw_path)
         response = await handler(request)
         if web_app.CALLER in request:
             self.callers.append(request[web_app.CALLER])
@@ -120,6 +122,7 @@ class QueueOwner(OwnerServer):
         self.by_key: dict[tuple[str, str], str] = {}
         self.loads: list[int] = []
         self.uploaded = 0
+        self.broken_uploads = 0
         self.chokes_on = ""
 
     def operations(self) -> list[Operation]:
@@ -220,8 +223,12 @@ class QueueOwner(OwnerServer):
         return body.respond({"name": request.match_info["queue"]})
 
     async def _upload(self, request: web.Request) -> web.Response:
-        async for piece in request.content.iter_any():
-            self.uploaded += len(piece)
+        try:
+            async for piece in request.content.iter_any():
+                self.uploaded += len(piece)
+        except (web.RequestPayloadError, OSError):
+            self.broken_uploads += 1
+            raise
         return body.respond({"accepted": self.uploaded})
 
 

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 import structlog
+import yarl
 from aiohttp import web
 
 from chassis.web import health
@@ -40,13 +41,16 @@ class Gateway:
     owners: testing.Owners
     dsn: str
 
-    def ask(self, method: str, path: str, *, key: str | None = ADMIN_KEY, **more: Any) -> Any:
+    def ask(
+        self, method: str, path: str | yarl.URL, *, key: str | None = ADMIN_KEY, **more: Any
+    ) -> Any:
         headers = dict(more.pop("headers", {}))
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
-        return self.session.request(method, self.url + path, headers=headers, **more)
+        target = yarl.URL(self.url + str(path), encoded=True)
+        return self.session.request(method, target, headers=headers, **more)
 
-    async def tell(self, method: str, path: str, **more: Any) -> tuple[int, Any, Any]:
+    async def tell(self, method: str, path: str | yarl.URL, **more: Any) -> tuple[int, Any, Any]:
         """(status, body, headers)."""
         async with self.ask(method, path, **more) as response:
             content = response.content_type

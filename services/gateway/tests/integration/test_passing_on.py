@@ -1,10 +1,21 @@
 """What reaches an owner through the gateway, and what comes back."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
+import aiohttp
+import pytest
+import yarl
+
+from chassis.kernel import breaker
+from gateway.api import keys
+from testkit.faults import TcpProxy
 from testkit.signals import eventually
+
+from .conftest import ADMIN_KEY
 
 
 async def test_a_request_is_passed_on_without_what_is_ours(gateway: Any) -> None:
@@ -35,6 +46,50 @@ async def test_an_upload_of_any_length_streams(gateway: Any) -> None:
         "POST", "/v1/batches/b/items", data=rows(), headers={"Content-Type": "text/csv"}
     )
     assert (status, body["accepted"]) == (200, 64 * 65_536)
+
+
+async def test_an_upload_to_an_owner_that_is_away_is_503(gateway: Any) -> None:
+    await gateway.owners.queue.stop()
+    status, body, _ = await gateway.tell(
+        "POST", "/v1/batches/b/items", data=b"a,b\n", headers={"Content-Type": "text/csv"}
+    )
+    assert (status, body["retryable"]) == (503, True)
+
+
+async def test_callers_who_break_off_say_nothing_about_the_owner(gateway: Any) -> None:
+    parts = urlsplit(gateway.url)
+    head = (
+        f"POST /v1/batches/b/items HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_KEY}\r\n"
+        "Content-Type: text/csv\r\nTransfer-Encoding: chunked\r\n\r\n4\r\na,b\n\r\n"
+    )
+    queue = gateway.owners.queue
+    for turn in range(1, 6):
+        _reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(head.encode())
+        await writer.drain()
+        await eventually(lambda turn=turn: queue.uploaded == 4 * turn)
+        writer.transport.abort()
+    await eventually(lambda: queue.broken_uploads == 5)
+    assert gateway.app[keys.OWNERS]["queue-service"].circuit.state is breaker.State.CLOSED
+    assert (await gateway.tell("GET", "/v1/jobs"))[0] == 200
+
+
+async def test_half_an_answer_is_never_passed_off_as_a_whole_one(
+    make_gateway: Any, owners: Any
+) -> None:
+    owners.queue.jobs["x"] = {"id": "x", "args": {"text": "y" * 2**21}}
+    async with TcpProxy.before(owners.queue.url) as proxy:
+        gateway = await make_gateway(queue_service_url=proxy.url(owners.queue.url))
+        assert len((await gateway.tell("GET", "/v1/jobs"))[1]["items"][0]["args"]["text"]) == 2**21
+        proxy.cut()
+        proxy.truncates(1_500_000)
+        with pytest.raises(aiohttp.ClientError):
+            await gateway.tell("GET", "/v1/jobs")
+
+
+async def test_a_path_is_passed_on_as_it_came(gateway: Any) -> None:
+    await gateway.tell("GET", yarl.URL("/v1/shops/a%2Fb/sessions?q=%C3%A9&q=+", encoded=True))
+    assert gateway.owners.session.paths[-1] == "/v1/shops/a%2Fb/sessions?q=%C3%A9&q=+"
 
 
 async def test_an_owner_that_is_away_is_503_and_says_so(gateway: Any) -> None:

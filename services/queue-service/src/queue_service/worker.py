@@ -130,7 +130,10 @@ async def loops_ctx(app: web.Application) -> AsyncIterator[None]:
         ),
     ]
     supervisor.start(Chores(Leader(app[DATABASE], "worker-chores"), chores))
-    yield
+    try:
+        yield
+    finally:
+        await supervisor.stop()
 
 
 async def work_ctx(app: web.Application) -> AsyncIterator[None]:

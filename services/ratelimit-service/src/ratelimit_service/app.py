@@ -49,6 +49,7 @@ REDIS_BUCKETS = web.AppKey("REDIS_BUCKETS", RedisBuckets)
 LEDGER = web.AppKey("LEDGER", Ledger)
 SWITCH = web.AppKey("SWITCH", Switch)
 TABLE = web.AppKey("TABLE", PolicyTable)
+HEARTBEAT = web.AppKey("HEARTBEAT", Heartbeat)
 HANDOVER = web.AppKey("HANDOVER", HandOver)
 
 
@@ -96,8 +97,12 @@ async def switch_ctx(app: web.Application) -> AsyncIterator[None]:
     """Whoever ends in order leaves nothing untold, and nobody waits for it."""
     app[LEDGER] = Ledger(time.monotonic)
 
+    # Both loops need the switch that wakes them.
     def wake_hand_over() -> None:
         app[HANDOVER].wake()
+
+    def wake_heartbeat() -> None:
+        app[HEARTBEAT].wake()
 
     app[SWITCH] = switch = Switch(
         redis=app.get(REDIS_BUCKETS),
@@ -107,8 +112,10 @@ async def switch_ctx(app: web.Application) -> AsyncIterator[None]:
         monotonic=time.monotonic,
         on_switch=_switched,
         on_due=wake_hand_over,
+        on_away=wake_heartbeat,
     )
     app[HANDOVER] = HandOver(switch, app[LEDGER])
+    app[HEARTBEAT] = Heartbeat(switch, with_redis=REDIS_BUCKETS in app)
     metrics.show_backend(switch.road)
     try:
         yield
@@ -137,7 +144,7 @@ async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
 
 async def loops_ctx(app: web.Application) -> AsyncIterator[None]:
     supervisor = app[health.SUPERVISOR]
-    heartbeat = Heartbeat(app[SWITCH], with_redis=REDIS_BUCKETS in app)
+    heartbeat = app[HEARTBEAT]
     refresh = PolicyRefresh(app[keys.POLICIES], seed=PostgresPolicies(app[DATABASE]).seed)
     listener = postgres.Listener(
         app[SETTINGS].database_url.get_secret_value(),

@@ -22,7 +22,7 @@ async def answer(request: web.Request, offer: Offer) -> web.StreamResponse:
             status=fetched.status, headers=tuple(fetched.headers), body=fetched.body, stored_at=0.0
         )
 
-    name = caching.name_of(request.get(app_keys.IDENTITY), request.raw_path)
+    name = caching.name_of(request.get(app_keys.IDENTITY), request.rel_url.raw_path_qs)
     found = await request.app[app_keys.CACHED](name, max_age_s=_max_age_s(request), fetch=fetch)
     response = web.Response(
         status=found.kept.status, body=found.kept.body, headers=list(found.kept.headers)

@@ -33,6 +33,14 @@ async def take(request: web.Request) -> web.Response:
 
 async def stream(request: web.Request) -> web.StreamResponse:
     """Goes on behind Last-Event-ID, on whichever replica; without it, from now on."""
+    streams = request.app[app_keys.STREAMS]
+    if streams.locked():
+        raise errors.Unavailable("too many streams are open here", code="overloaded")
+    async with streams:
+        return await _tell(request)
+
+
+async def _tell(request: web.Request) -> web.StreamResponse:
     log, identity = request.app[app_keys.EVENT_LOG], request[app_keys.IDENTITY]
     last = _last_event_id(request)
     number = await log.last() if last is None else last

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from chassis.kernel import errors
 from chassis.web import body, trace
 from gateway.api import door
 from gateway.api import keys as app_keys
@@ -63,8 +64,12 @@ async def _read(request: web.Request) -> bytes | None:
 
 
 async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
-    async for piece in request.content.iter_any():
-        yield piece
+    try:
+        async for piece in request.content.iter_any():
+            yield piece
+    except (web.RequestPayloadError, OSError) as error:
+        # The caller's fault, so that it says nothing about the owner.
+        raise errors.Malformed("the upload broke off") from error
 
 
 async def _forward(
@@ -83,7 +88,7 @@ def _order(
 ) -> ports.Order:
     return ports.Order(
         method=request.method,
-        path=request.raw_path,
+        path=request.rel_url.raw_path_qs,
         headers=_inwards(request),
         body=sent,
         identity=request.get(app_keys.IDENTITY),
@@ -99,8 +104,14 @@ async def _stream(
     response = web.StreamResponse(status=reply.status, headers=headers)
     response.headers["traceparent"] = trace.current().traceparent()
     await response.prepare(request)
-    async for chunk in reply.chunks:
-        await response.write(chunk)
+    try:
+        async for chunk in reply.chunks:
+            await response.write(chunk)
+    except errors.Fault as fault:
+        # Half an answer is out: only a broken connection says that the rest will not come.
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the owner broke off") from fault
     await response.write_eof()
     return response
 

@@ -1,5 +1,6 @@
 """One key per use case, and what a request carries once it is through the door."""
 
+import asyncio
 from collections.abc import Mapping
 
 from aiohttp import web
@@ -29,6 +30,7 @@ OWNERS = web.AppKey("OWNERS", Mapping[str, ports.Owner])
 CACHED = web.AppKey("CACHED", caching.Cached)
 SYSTEM = web.AppKey("SYSTEM", system.System)
 EVENT_LOG = web.AppKey("EVENT_LOG", ports.EventLog)
+STREAMS = web.AppKey("STREAMS", asyncio.Semaphore)
 DOCUMENT = web.AppKey("DOCUMENT", dict)
 
 IDENTITY = web.RequestKey("IDENTITY", keys.Identity)

@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from chassis.web import body
+from gateway.api import door
 from gateway.api import keys as app_keys
 
 
@@ -11,4 +12,5 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def openapi(request: web.Request) -> web.Response:
+    await door.admit_anybody(request)
     return body.respond(request.app[app_keys.DOCUMENT])

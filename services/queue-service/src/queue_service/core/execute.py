@@ -93,15 +93,20 @@ class JobContext:
         if name in self._names:
             raise ValueError(f"once({name!r}) twice in one attempt: give each effect its name")
         self._names.add(name)
+        self._require_lease()
         left_by = await self._mark(name)
-        if left_by is None or not self._is_mine(self._claimed):
-            self.cancelled.set()
+        if left_by is None:
             raise LeaseLost
+        self._require_lease()  # the answer may have been long on its way
         if left_by == self._claimed.lease_no:
             return True
         if self._delivery is handler.Delivery.AT_MOST_ONCE:
             raise handler.Ambiguous(f"an earlier attempt may have done {name!r}")
         return False
+
+    def _require_lease(self) -> None:
+        if not self._is_mine(self._claimed):
+            raise LeaseLost
 
     async def progress(self, value: Mapping[str, Any]) -> None:
         self._progress = dict(value)

@@ -22,6 +22,8 @@ log = logs.get(__name__)
 # The answer to a claim takes at most 5 s: what is still unknown here then, never arrived.
 STRANGER_AFTER_S = 6.0
 
+Lease = tuple[UUID, int]
+
 
 class ContextOf(Protocol):
     def __call__(self, job: Claimed, of: Handler[Any] | None, is_mine: IsMine) -> JobContext: ...
@@ -58,8 +60,9 @@ class Attempts:
         self._context_of = context_of
         self._is_believed = is_believed
         self._clock = clock
-        self._holds: dict[UUID, _Hold] = {}
-        self._strangers: dict[tuple[UUID, int], float] = {}
+        # By lease: the same job may come again while an attempt that was lost is still running.
+        self._holds: dict[Lease, _Hold] = {}
+        self._strangers: dict[Lease, float] = {}
         self._returning: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -67,23 +70,23 @@ class Attempts:
 
     def take(self, job: Claimed) -> None:
         """A claim has answered: from now on the job is known to be in our hands."""
-        self._holds[job.id] = _Hold(job)
+        self._holds[job.id, job.lease_no] = _Hold(job)
 
-    def drop(self, job_id: UUID) -> None:
+    def drop(self, job_id: UUID, lease_no: int) -> None:
         """It is settled, or somebody else's."""
-        self._holds.pop(job_id, None)
+        self._holds.pop((job_id, lease_no), None)
 
     async def run(self, job: Claimed, *, max_age_s: float | None) -> Settlement | None:
         """What is to be written down about it. None: the lease may be gone, nothing counts."""
-        hold = self._holds.get(job.id)
+        hold = self._holds.get((job.id, job.lease_no))
         if hold is None or not self._is_mine(job):
-            self.drop(job.id)
+            self.drop(job.id, job.lease_no)
             return None
         try:
             ended = await self._ended(hold, max_age_s)
         except LeaseLost:
             log.warning("lease_lost", job_id=str(job.id), kind=job.kind)
-            self.drop(job.id)
+            self.drop(job.id, job.lease_no)
             return None
         finally:
             hold.ctx = None
@@ -93,11 +96,11 @@ class Attempts:
     def on_beat(self, beat: Beat) -> None:
         """Pass on cancellations; notice what the database gave us and we never got."""
         now = time.monotonic()
-        strangers: dict[tuple[UUID, int], float] = {}
+        strangers: dict[Lease, float] = {}
         for held in beat.held:
-            hold = self._holds.get(held.id)
-            if hold is None or hold.job.lease_no != held.lease_no:
-                key = (held.id, held.lease_no)
+            key = (held.id, held.lease_no)
+            hold = self._holds.get(key)
+            if hold is None:
                 strangers[key] = self._strangers.get(key, now)
             elif held.cancel_requested and not hold.is_cancelled:
                 hold.is_cancelled = True
@@ -116,7 +119,7 @@ class Attempts:
         log.error("leases_lost", worker=str(worker), jobs=len(self._holds))
 
     def _is_mine(self, job: Claimed) -> bool:
-        hold = self._holds.get(job.id)
+        hold = self._holds.get((job.id, job.lease_no))
         return hold is not None and not hold.is_lost and self._is_believed()
 
     async def _ended(self, hold: _Hold, max_age_s: float | None) -> Ended:

@@ -169,7 +169,7 @@ class Producer(lifecycle.Loop):
         self._mean_s = took_s if mean_s is None else mean_s + NEWEST * (took_s - mean_s)
 
     def _count(self, settlement: Settlement, status: Status) -> None:
-        self._attempts.drop(settlement.id)
+        self._attempts.drop(settlement.id, settlement.lease_no)
         outcome = "lost" if status is Status.LOST else settlement.verb.value
         metrics.FINISHED.labels(self.queue.name, outcome).inc()
         if settlement.error is not None:

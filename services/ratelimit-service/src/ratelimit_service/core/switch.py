@@ -53,6 +53,7 @@ class Switch:
         monotonic: Callable[[], float],
         on_switch: Callable[[Backend, Backend], None] = lambda _old, _new: None,
         on_due: Callable[[], None] = lambda: None,
+        on_away: Callable[[], None] = lambda: None,
     ) -> None:
         self._redis = redis
         self._postgres = postgres
@@ -62,6 +63,7 @@ class Switch:
         self._monotonic = monotonic
         self._on_switch = on_switch
         self._on_due = on_due
+        self._on_away = on_away
         self._in_redis = asyncio.Lock()
         self._following = asyncio.Lock()
         self._handing_over = asyncio.Lock()
@@ -237,14 +239,18 @@ class Switch:
     async def _by_postgres(self, batch: gcra.Batch) -> list[Ruling]:
         await self._settle_up()
         verdicts = await self._postgres.decide(batch)
-        self._away_since = None
         for ask, verdict in zip(batch.asks, verdicts, strict=True):
             self._ledger.note(ask, verdict, synced=True)
         self._tell()
         return [Ruling(verdict, Backend.POSTGRES) for verdict in verdicts]
 
     async def _settle_up(self) -> None:
-        """Before Postgres speaks again, tell it what was given out without it."""
+        """Before Postgres speaks again, tell it what was given out without it.
+
+        Raises Unavailable at once while it is away: the heartbeat finds out when it is back, and
+        no caller waits for that.
+        """
+        self._require_postgres()
         if self._was_alone:
             await self.hand_over(everything=True)
             self._was_alone = False
@@ -256,8 +262,9 @@ class Switch:
         return Ruling(verdict, Backend.LOCAL)
 
     async def _depart(self, epoch: ports.Epoch) -> None:
+        self._steady = 0
+        self._require_postgres()
         async with self._following:
-            self._steady = 0
             if self._epoch.seq == epoch.seq:
                 await self._epochs.depart(epoch)
                 await self._learn(None)
@@ -315,9 +322,14 @@ class Switch:
             return True
         return self._monotonic() - self._confirmed_at <= LEASE_S
 
+    def _require_postgres(self) -> None:
+        if self._away_since is not None:
+            raise errors.Unavailable("the database does not answer", code="database_unavailable")
+
     def _postgres_failed(self) -> None:
         if self._away_since is None:
             self._away_since = self._monotonic()
+            self._on_away()
 
     def _tell(self) -> None:
         road = self.road

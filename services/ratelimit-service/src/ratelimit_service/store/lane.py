@@ -1,17 +1,12 @@
-"""One connection of its own behind a circuit: a limiter must not wait for a pool others drain."""
+"""One connection of its own: a limiter must not wait for a pool that others drain."""
 
 import asyncio
-import time
 from typing import Any
 
 import asyncpg
 
 from chassis import postgres
-from chassis.kernel import breaker, errors
 
-POLICY = breaker.Policy(
-    failures_to_open=3, hold_base_s=0.25, hold_max_s=1.0, trials=1, ramp_s=0.01, first_share=1.0
-)
 SESSION = {
     "application_name": "ratelimit-service lane",
     "timezone": "UTC",
@@ -37,26 +32,15 @@ class Lane:
         self._session = SESSION | {"statement_timeout": str(int(budget_s * 1000))}
         self._turn = asyncio.Lock()
         self._connection: asyncpg.Connection | None = None
-        self.circuit = breaker.Breaker("postgres", monotonic=time.monotonic, policy=POLICY)
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         async with self._turn:
-            ticket = self.circuit.admit(essential=True)
-            if ticket is None:
-                raise errors.Unavailable(
-                    "the database does not answer", code="database_unavailable"
-                )
             try:
-                rows = await self._fetch(sql, *args)
-            except BaseException as error:
-                if isinstance(error, errors.Unavailable):
-                    self.circuit.failure(ticket)
-                else:
-                    self.circuit.ignore(ticket)
+                return await self._fetch(sql, *args)
+            except BaseException:
+                # It may be half done; the next statement begins on a fresh connection.
                 self.close()
                 raise
-            self.circuit.success(ticket)
-            return rows
 
     async def _fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         with postgres.errors_mapped():

@@ -1,0 +1,277 @@
+"""The worker process on a real Postgres: how many run at once, what a stop and a death leave."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest_asyncio
+from aiohttp import web
+
+from chassis import crypto, postgres
+from chassis.kernel import ids
+from mainstay import handler
+from queue_service import worker
+from queue_service.core.jobs import NewJob
+from queue_service.settings import WorkerSettings
+from queue_service.store.enqueue import EnqueueWriter
+from testkit.faults import TcpProxy
+from testkit.signals import eventually
+
+RETRY = {"base_s": 0.01, "factor": 2.0, "max_s": 0.05, "jitter": 0.5}
+Start = Callable[..., Awaitable[web.AppRunner]]
+
+
+class Gate:
+    """A handler that waits until it is let go, and counts who is inside."""
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self.most = 0
+        self.ran: list[UUID] = []
+        self.open = asyncio.Event()
+
+    async def __call__(self, args: Any, ctx: handler.Context) -> dict[str, bool]:
+        self.ran.append(ctx.job.id)
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        try:
+            await self.open.wait()
+        finally:
+            self.inside -= 1
+        return {"done": True}
+
+
+@pytest_asyncio.fixture
+async def start(dsn: str, database: postgres.Database, tmp_path: Path) -> AsyncIterator[Start]:
+    """Start a worker process (in this one); `cleanup()` is its SIGTERM."""
+    await database.execute(
+        "insert into queue (name, served_by, concurrency, max_attempts, timeout_s, retry) "
+        "values ('work', 'worker', 3, 5, 30, $1)",
+        RETRY,
+    )
+    private, _ = crypto.new_service_key()
+    async with AsyncExitStack() as stack:
+
+        async def begin(*handlers: handler.Handler[Any], **settings: Any) -> web.AppRunner:
+            given = {
+                "database_url": dsn,
+                "service_key": private,
+                "service_keys_dir": tmp_path,
+                "ratelimit_service_url": "http://127.0.0.1:9",
+                "queue_poll_interval_s": 0.1,
+                "drain_timeout_s": 1.0,
+                **settings,
+            }
+            app = worker.create_app(
+                WorkerSettings.model_validate(given), handlers=handler.registry(handlers)
+            )
+            runner = web.AppRunner(app)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            return runner
+
+        yield begin
+
+
+def of(call: Any, kind: str = "gate", **options: Any) -> handler.Handler[Any]:
+    made: handler.Handler[Any] = handler.handler(kind, **options)(call)
+    return made
+
+
+async def put(writer: EnqueueWriter, count: int, kind: str = "gate", **more: Any) -> list[UUID]:
+    jobs = [
+        NewJob(id=ids.new_id(), kind=kind, queue="work", args={}, fingerprint="f", **more)
+        for _ in range(count)
+    ]
+    await writer.put_all(jobs)
+    return [job.id for job in jobs]
+
+
+async def states(database: postgres.Database) -> dict[str, int]:
+    rows = await database.fetch("select state, count(*) as n from any_job group by state")
+    return {row["state"]: row["n"] for row in rows}
+
+
+async def test_no_more_run_at_once_than_the_queue_says_and_the_limit_is_live(
+    start: Start, database: postgres.Database, writer: EnqueueWriter
+) -> None:
+    gate = Gate()
+    await put(writer, 20)
+    await start(of(gate))
+    await eventually(lambda: gate.inside == 3)
+    await database.execute("update queue set concurrency = 5 where name = 'work'")
+    await database.execute("notify queue_changed")
+    await eventually(lambda: gate.inside == 5)
+    gate.open.set()
+
+    async def all_done() -> bool:
+        return await states(database) == {"completed": 20}
+
+    await eventually(all_done)
+    assert gate.most == 5
+    assert len(set(gate.ran)) == 20
+
+
+async def test_quick_jobs_are_leased_ahead_and_each_runs_once(
+    start: Start, database: postgres.Database, writer: EnqueueWriter
+) -> None:
+    ran: list[UUID] = []
+
+    async def quick(args: Any, ctx: handler.Context) -> None:
+        ran.append(ctx.job.id)
+
+    wanted = await put(writer, 2000)
+    await start(of(quick))
+
+    async def all_done() -> bool:
+        return await states(database) == {"completed": 2000}
+
+    await eventually(all_done, 20.0)
+    assert sorted(ran) == sorted(wanted)
+
+
+async def test_a_job_that_comes_to_an_idle_worker_needs_no_poll(
+    start: Start, database: postgres.Database, writer: EnqueueWriter
+) -> None:
+    gate = Gate()
+    gate.open.set()
+    await start(of(gate), queue_poll_interval_s=60.0)
+    listening = "select count(*) from pg_stat_activity where query ilike 'listen%'"
+    await eventually(lambda: database.fetchval(listening), 10.0)
+    await put(writer, 1)
+    await eventually(lambda: len(gate.ran) == 1)
+
+
+async def test_a_stop_lets_running_jobs_end_and_gives_the_rest_back_at_once(
+    start: Start, database: postgres.Database, writer: EnqueueWriter
+) -> None:
+    gate = Gate()
+    await put(writer, 10)
+    runner = await start(of(gate), drain_timeout_s=20.0)
+    await eventually(lambda: gate.inside == 3)
+    stopping = asyncio.create_task(runner.cleanup())
+    asyncio.get_running_loop().call_later(0.2, gate.open.set)
+    await stopping
+    assert await states(database) == {"completed": 3, "ready": 7}
+    assert await database.fetchval("select max(attempt) from queue_job") == 0
+    assert await database.fetchval("select count(*) from worker") == 0
+
+
+async def test_what_does_not_end_in_time_is_interrupted_and_goes_back_unspent(
+    start: Start, database: postgres.Database, writer: EnqueueWriter
+) -> None:
+    gate = Gate()
+    await put(writer, 2)
+    runner = await start(of(gate), drain_timeout_s=0.5)
+    await eventually(lambda: gate.inside == 2)
+    await runner.cleanup()
+    rows = await database.fetch("select state, attempt, lease_no from queue_job")
+    assert [tuple(row) for row in rows] == [("ready", 0, 1), ("ready", 0, 1)]
+
+
+async def test_a_cancelled_job_hears_of_it_while_it_runs(
+    start: Start, database: postgres.Database, writer: EnqueueWriter
+) -> None:
+    async def patient(args: Any, ctx: handler.Context) -> handler.Cancel:
+        await ctx.cancelled.wait()
+        return handler.Cancel("as you wish")
+
+    (job_id,) = await put(writer, 1)
+    await start(of(patient))
+
+    async def is_running() -> bool:
+        return await states(database) == {"running": 1}
+
+    await eventually(is_running)
+    await database.execute("select cancel_jobs($1)", [job_id])
+
+    async def is_cancelled() -> bool:
+        return await states(database) == {"cancelled": 1}
+
+    await eventually(is_cancelled, 10.0)
+
+
+async def test_failures_are_tried_again_until_the_attempts_are_spent(
+    start: Start, database: postgres.Database, writer: EnqueueWriter
+) -> None:
+    async def broken(args: Any, ctx: handler.Context) -> None:
+        raise ValueError(f"attempt {ctx.job.attempt}")
+
+    await put(writer, 1, max_attempts=3)
+    await start(of(broken))
+
+    async def failed() -> bool:
+        return await states(database) == {"failed": 1}
+
+    await eventually(failed, 10.0)
+    errors = await database.fetchval("select errors from queue_job_failed")
+    assert [one["message"] for one in errors] == ["attempt 1", "attempt 2", "attempt 3"]
+
+
+async def test_a_job_nobody_can_run_waits_without_spending_attempts(
+    start: Start, database: postgres.Database, writer: EnqueueWriter
+) -> None:
+    await put(writer, 1, kind="unknown")
+    await start(of(Gate()))
+
+    async def snoozed() -> bool:
+        row = await database.fetchrow("select state, attempt, snoozes from queue_job")
+        return row is not None and tuple(row) == ("scheduled", 0, 1)
+
+    await eventually(snoozed)
+
+
+async def test_a_worker_taken_for_dead_loses_its_jobs_and_goes_on_under_a_new_name(
+    start: Start, database: postgres.Database, writer: EnqueueWriter
+) -> None:
+    told = asyncio.Event()
+    effects: list[bool] = []
+
+    async def careful(args: Any, ctx: handler.Context) -> None:
+        if ctx.job.attempt == 1:
+            await ctx.cancelled.wait()
+            told.set()
+        effects.append(await ctx.once("effect"))
+
+    await put(writer, 1)
+    await start(of(careful))
+
+    async def is_running() -> bool:
+        return await states(database) == {"running": 1}
+
+    await eventually(is_running)
+    (old,) = [row["id"] for row in await database.fetch("select id from worker")]
+    await database.execute("delete from worker")
+
+    async def all_done() -> bool:
+        return await states(database) == {"completed": 1}
+
+    await eventually(all_done, 20.0)
+    assert told.is_set()
+    assert effects == [True]
+    assert [row["id"] for row in await database.fetch("select id from worker")] != [old]
+
+
+async def test_an_ending_waits_for_a_database_that_is_away(
+    dsn: str, start: Start, database: postgres.Database, writer: EnqueueWriter
+) -> None:
+    gate = Gate()
+    await put(writer, 3)
+    async with TcpProxy.before(dsn) as proxy:
+        runner = await start(of(gate), database_url=proxy.url(dsn))
+        await eventually(lambda: gate.inside == 3)
+        await proxy.refuses()
+        gate.open.set()
+        await eventually(lambda: gate.inside == 0)
+        assert await states(database) == {"running": 3}
+        await proxy.passes()
+
+        async def all_done() -> bool:
+            return await states(database) == {"completed": 3}
+
+        await eventually(all_done, 20.0)
+        assert len(gate.ran) == 3
+        await runner.cleanup()
