@@ -1,7 +1,9 @@
 """Who may come in, and what is said to those who may not."""
 
+import asyncio
 import io
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -183,3 +185,49 @@ async def test_paths_and_methods_that_are_not_there_are_problems_too(gateway: An
     assert (await gateway.tell("POST", "/internal/v1/jobs:accept", json={}))[0] == 404
     status, _, _ = await gateway.tell("POST", "/internal/v1/events", json={"events": []})
     assert status == 401
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/shops/%00/sessions", "/v1/shops/" + "s" * 256 + "/sessions", "/v1/shops/a%1Fb/sessions"],
+)
+async def test_a_shop_that_is_none_is_refused_before_anybody_is_asked(
+    gateway: Any, path: str
+) -> None:
+    key = await gateway.key("sessions:read")
+    status, body, _ = await gateway.tell("GET", path, key=key)
+    assert (status, body["code"]) == (422, "invalid")
+    assert gateway.owners.ratelimit.asked == []
+
+
+@pytest.mark.parametrize("value", [b"\xff\xfe", b"s" * 256])
+async def test_a_header_that_is_no_shop_is_refused_too(gateway: Any, value: bytes) -> None:
+    key = await gateway.key("jobs:read")
+    answer = await raw(
+        gateway,
+        b"GET /v1/jobs HTTP/1.1\r\nHost: x\r\nConnection: close\r\nMainstay-Shop: "
+        + value
+        + f"\r\nAuthorization: Bearer {key}\r\n\r\n".encode(),
+    )
+    assert answer.startswith(b"HTTP/1.1 422 ")
+    assert gateway.owners.ratelimit.asked == []
+
+
+async def test_an_absolute_request_goes_nowhere_else(gateway: Any) -> None:
+    answer = await raw(
+        gateway,
+        b"GET http://elsewhere.test/v1/jobs?limit=2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        + f"Authorization: Bearer {ADMIN_KEY}\r\n\r\n".encode(),
+    )
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert gateway.owners.queue.paths[-1] == "/v1/jobs?limit=2"
+
+
+async def raw(gateway: Any, request: bytes) -> bytes:
+    parts = urlsplit(gateway.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        writer.write(request)
+        return await reader.read()
+    finally:
+        writer.close()

@@ -19,6 +19,7 @@ from chassis.web.app import base_app
 from mainstay import handler
 from queue_service import metrics
 from queue_service.clients.ratelimits import RateLimits
+from queue_service.core import queues
 from queue_service.core.attempts import Claimed
 from queue_service.core.execute import IsMine, JobContext, Limiter
 from queue_service.core.leasing import WorkerQueue
@@ -29,11 +30,13 @@ from queue_service.loops.historian import Historian
 from queue_service.loops.producer import Producer
 from queue_service.loops.rescuer import Rescuer
 from queue_service.loops.roster import Roster
+from queue_service.loops.seeder import Seeder
 from queue_service.loops.stager import Stager
-from queue_service.settings import WorkerSettings
+from queue_service.settings import WorkerSettings, concurrency
 from queue_service.store.engine import SETTINGS as PINNED
 from queue_service.store.engine import EngineStore, HistoryStore
 from queue_service.store.pulse import PostgresPulse
+from queue_service.store.queues import PostgresQueues
 
 PROCESS = "queue-worker"
 SERVICE = "queue-service"
@@ -120,6 +123,8 @@ async def loops_ctx(app: web.Application) -> AsyncIterator[None]:
     """What any process may do, whoever runs the jobs."""
     settings, engine = app[SETTINGS], app[ENGINE]
     supervisor = app[health.SUPERVISOR]
+    seeds = queues.seeds(concurrency(settings.queue_concurrency))
+    supervisor.start(Seeder(PostgresQueues(app[DATABASE]), seeds))
     supervisor.start(Stager(engine, interval_s=settings.queue_poll_interval_s))
     chores = [
         Rescuer(engine, clock=CLOCK),

@@ -23,10 +23,7 @@ async def test_without_the_database_every_answer_is_503_and_a_repeat_makes_one_j
                 await done
             for method, path, body in (
                 ("POST", "/v1/jobs", said),
-                ("POST", "/v1/jobs:batch", {"jobs": [said]}),
                 ("GET", f"/v1/jobs/{said['id']}", None),
-                ("GET", "/v1/jobs", None),
-                ("PUT", "/v1/queues/mine", {}),
                 ("POST", "/v1/batches", {"name": "b", "kind": "k"}),
             ):
                 refused = await service.call(method, path, body, headers=HASTE)

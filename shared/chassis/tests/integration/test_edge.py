@@ -230,6 +230,10 @@ async def test_no_bytes_in_a_url_break_it(client: Client, path: str) -> None:
         assert answer.status < 500
 
 
+async def test_nothing_has_a_name_that_no_store_can_hold(client: Client) -> None:
+    await problem(await client.get("/things/a%00b"), 404, "not_found")
+
+
 async def test_a_page_links_to_the_next_with_the_same_question(client: Client) -> None:
     answer = await client.get("/things?limit=7&name=a%26b", headers=as_key("read"))
     told = await answer.json()

@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from chassis.kernel import errors
 from chassis.web import cursor
 
-POSITION = st.lists(st.text(st.characters(exclude_categories=["Cs"])) | st.integers(0, 2**53))
+POSITION = st.lists(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
+    | st.integers(0, 2**53)
+)
 
 
 @given(POSITION)
@@ -35,7 +38,9 @@ def test_any_other_text_is_refused_as_bad_input(text: str) -> None:
         assert len(position) == 2
 
 
-@pytest.mark.parametrize("text", ["", "ω", "AAAA", "bnVsbA", cursor.encode([1])])
+@pytest.mark.parametrize(
+    "text", ["", "ω", "AAAA", "bnVsbA", cursor.encode([1]), cursor.encode(["\x00", 1])]
+)
 def test_not_a_cursor_of_ours(text: str) -> None:
     with pytest.raises(errors.Invalid):
         cursor.decode(text, parts=2)

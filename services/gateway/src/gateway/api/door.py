@@ -11,7 +11,7 @@ from gateway.core import hops, keys
 
 SHOP_HEADER = "Mainstay-Shop"
 GATEWAY = "gateway"
-KEY_MAX = 255
+TEXT_MAX = 255
 
 
 async def authenticate(request: web.Request) -> Caller:
@@ -49,10 +49,8 @@ def idempotency_key(request: web.Request) -> str | None:
     given = request.headers.get("Idempotency-Key")
     if given is None:
         return None
-    if not 1 <= len(given) <= KEY_MAX:
-        raise errors.Invalid(f"an Idempotency-Key has 1 to {KEY_MAX} characters")
-    if any("\ud800" <= char <= "\udfff" for char in given):
-        raise errors.Invalid("an Idempotency-Key must be UTF-8")
+    if not 1 <= len(given) <= TEXT_MAX or not _is_text(given):
+        raise errors.Invalid(f"an Idempotency-Key has 1 to {TEXT_MAX} characters of UTF-8")
     return given
 
 
@@ -79,10 +77,18 @@ async def _admit(
 
 def _shop(request: web.Request, identity: keys.Identity) -> str | None:
     """The shop that the request is about, as far as that shows outside the body."""
-    shop = request.match_info.get("shop") or request.headers.get(SHOP_HEADER)
+    given = request.match_info.get("shop") or request.headers.get(SHOP_HEADER) or ""
+    shop = given.strip().lower()
     if not shop:
         return identity.shop
-    shop = shop.strip().lower()
+    if len(shop) > TEXT_MAX or not _is_text(shop):
+        raise errors.Invalid(f"a shop has 1 to {TEXT_MAX} characters of UTF-8")
     if identity.shop is not None and shop != identity.shop:
         raise errors.Denied("this key belongs to another shop", code="other_shop")
     return shop
+
+
+def _is_text(text: str) -> bool:
+    """No control characters, and no bytes that are not UTF-8. Requests are asked about together,
+    so what the limiter cannot read would spoil it for others."""
+    return not any(char < " " or "\ud800" <= char <= "\udfff" for char in text)

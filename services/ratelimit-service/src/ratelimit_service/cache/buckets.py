@@ -11,6 +11,7 @@ from ratelimit_service.core import gcra, ports
 
 MARK = "ratelimit:epoch"
 CONNECT_BUDGET_S = 0.2
+PATIENT_BUDGET_S = 0.25
 # More limits than this may take longer, so that one large question is not taken for a slow Redis.
 BUDGETED_LIMITS = 512
 ABSENT_IS_FULL = -1
@@ -46,11 +47,12 @@ class RedisBuckets:
         await self._bounded(lambda: self._link.call("SET", MARK, mark), redis.BUDGET_S)
 
     async def decide(
-        self, epoch: ports.Epoch, batch: gcra.Batch, debts: Debts
+        self, epoch: ports.Epoch, batch: gcra.Batch, debts: Debts, *, patient: bool
     ) -> Sequence[ports.Found]:
         keys = [MARK, *(f"rl:{epoch.gen}:{key}" for key in batch.keys)]
         args: list[bytes | str] = [*keys, epoch.mark or "", pack(batch, debts)]
-        budget_s = redis.BUDGET_S * max(1.0, batch.size / BUDGETED_LIMITS)
+        least_s = PATIENT_BUDGET_S if patient else redis.BUDGET_S
+        budget_s = least_s * max(1.0, batch.size / BUDGETED_LIMITS)
         answer = await self._bounded(
             lambda: self._link.evaluate(epoch.run_id, len(keys), *args), budget_s
         )

@@ -80,9 +80,14 @@ class RedisBuckets(Protocol):
     async def plant(self, mark: str) -> None: ...
 
     async def decide(
-        self, epoch: Epoch, batch: gcra.Batch, debts: Mapping[str, gcra.Level | None]
+        self,
+        epoch: Epoch,
+        batch: gcra.Batch,
+        debts: Mapping[str, gcra.Level | None],
+        *,
+        patient: bool,
     ) -> Sequence[Found]:
-        """`debts`: for a key that may be absent wrongly, what Postgres knows, or None for not
+        """`patient`: nobody else can decide, so a slow answer is better than none. `debts`: for a key that may be absent wrongly, what Postgres knows, or None for not
         asked yet. Keys that are not named are full when absent."""
         ...
 

@@ -72,7 +72,7 @@ class Switch:
         self._confirmed_at = -math.inf
         self._opened_at = 0.0
         self._steady = STEADY_BEATS
-        self._left = UNKNOWN.seq
+        self._left: int | None = None
         self._was_alone = False
         self._away_since: float | None = None
         self._last_road = Backend.POSTGRES
@@ -190,7 +190,7 @@ class Switch:
         believe what it was told before."""
         if epoch.backend is not Backend.REDIS or not self._lease_holds():
             raise ports.Moved
-        found = await redis.decide(epoch, batch, debts)
+        found = await redis.decide(epoch, batch, debts, patient=self._away_since is not None)
         if not self._lease_holds():
             raise ports.Moved
         return found

@@ -116,6 +116,8 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         deadline.bind(_deadline(request))
+        if "\x00" in request.path:
+            raise errors.NotFound("no name of ours holds U+0000")
         response = await handler(request)
     except errors.Fault as fault:
         response = problems.response(fault)

@@ -26,7 +26,8 @@ def decode(cursor: str | None, *, parts: int) -> list[Any] | None:
     try:
         raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         position = orjson.loads(raw)
-    except (binascii.Error, ValueError):
+        body.screen(position)
+    except (binascii.Error, ValueError, errors.Invalid):
         position = None
     if not isinstance(position, list) or len(position) != parts:
         raise errors.Invalid("not a cursor of ours", flaws=[errors.Flaw("/cursor", "not a cursor")])
