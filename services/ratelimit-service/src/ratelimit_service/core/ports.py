@@ -87,8 +87,9 @@ class RedisBuckets(Protocol):
         *,
         patient: bool,
     ) -> Sequence[Found]:
-        """`patient`: nobody else can decide, so a slow answer is better than none. `debts`: for a key that may be absent wrongly, what Postgres knows, or None for not
-        asked yet. Keys that are not named are full when absent."""
+        """`debts`: for a key that may be absent wrongly, what Postgres knows, or None for not
+        asked yet. Keys that are not named are full when absent. `patient`: nobody else can
+        decide, so a slow answer is better than none."""
         ...
 
 
