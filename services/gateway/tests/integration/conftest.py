@@ -9,7 +9,6 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
-import structlog
 import yarl
 from aiohttp import web
 
@@ -20,14 +19,6 @@ from gateway.app import create_app
 from gateway.settings import GatewaySettings
 
 # The default renders tracebacks with every local variable, which holds up the loop for seconds.
-structlog.configure(
-    processors=[
-        structlog.processors.add_log_level,
-        structlog.processors.format_exc_info,
-        structlog.processors.KeyValueRenderer(key_order=["event"]),
-    ]
-)
-
 ADMIN_KEY = "test-admin-key-0123456789-0123456789"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from chassis import http_client, postgres
+from chassis import http_client, logs, postgres
 from chassis.crypto import Minter
 from chassis.kernel.clock import SystemClock
 from chassis.leader import Leader
@@ -42,7 +42,7 @@ PROCESS = "queue-worker"
 SERVICE = "queue-service"
 VERSION = "0.1.0"
 CLOCK = SystemClock()
-HANDLER_LOG = logging.getLogger("handler")
+HANDLER_LOG = logging.getLogger(logs.HANDLERS)
 # Of the time to drain; the rest is for those that have to be interrupted.
 GRACE_SHARE = 0.85
 

@@ -23,6 +23,11 @@ _TOKENS = re.compile(
 # Not the fields of a dataclass: its repr leaves out what it hides.
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_NON_STR_KEYS
 
+# The logger of job handlers, which use the standard library's.
+HANDLERS = "handler"
+# They log every attempt to reach a broker that is down; our own supervisor says it once.
+TALKATIVE = ("aio_pika", "aiormq")
+
 bind = structlog.contextvars.bind_contextvars
 clear = structlog.contextvars.clear_contextvars
 bound = structlog.contextvars.bound_contextvars
@@ -56,7 +61,7 @@ def configure(*, service: str, level: str = "INFO") -> None:
         cache_logger_on_first_use=False,
     )
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
+        foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.JSONRenderer(serializer=_dumps),
@@ -65,6 +70,9 @@ def configure(*, service: str, level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
+    logging.getLogger(HANDLERS).setLevel(threshold)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _naming(service: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import redis
+import structlog
 
 from localstack.servers.postgres import PostgresServer
 from localstack.servers.rabbit import RabbitServer
@@ -24,6 +25,14 @@ WORKER_INPUT = "mainstay_run"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # The library's own tracebacks show every local variable, for seconds, on the event loop.
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["event"]),
+        ]
+    )
     given = getattr(config, "workerinput", None)
     if given is None:
         config.stash[RUN] = Run.begin()

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import aiohttp
 
@@ -53,7 +53,6 @@ class StackProcess:
             **(environ or {}),
         }
         self._popen: subprocess.Popen[bytes] | None = None
-        self._file: IO[bytes] | None = None
 
     @property
     def gateway_url(self) -> str:
@@ -110,15 +109,15 @@ class StackProcess:
         return self.wait_for(r"serving on http")
 
     def launch(self) -> None:
-        self._file = self.output.open("wb")
-        self._popen = subprocess.Popen(
-            [sys.executable, "-m", "localstack", self._verb],
-            env=self._environ,
-            stdin=subprocess.DEVNULL,
-            stdout=self._file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with self.output.open("wb") as output:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-m", "localstack", self._verb],
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def wait_for(self, pattern: str, *, within_s: float = READY_WITHIN_S) -> Self:
         popen = self._running()
@@ -163,8 +162,6 @@ class StackProcess:
             except subprocess.TimeoutExpired:
                 process.kill_tree(self._popen.pid)
                 self._popen.wait(5)
-        if self._file is not None:
-            self._file.close()
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._popen is None:

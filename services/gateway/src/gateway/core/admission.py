@@ -4,6 +4,7 @@ ratelimit-service decides, within a small budget. While it does not, this proces
 rates that it was last told, and says so. A limiter that is away never refuses anybody.
 """
 
+import math
 from collections.abc import Callable
 
 from chassis.kernel import errors
@@ -109,7 +110,7 @@ def refusal(decision: ports.Decision) -> errors.Limited:
     violated = [limit for limit in decision.limits if limit.violated] or list(decision.limits)
     headers = {
         "RateLimit": ", ".join(
-            f'"{each.policy}";r={each.remaining};t={max(1, round(each.reset_s + 0.5))}'
+            f'"{each.policy}";r={each.remaining};t={max(1, math.ceil(each.reset_s))}'
             for each in violated
         ),
         "RateLimit-Policy": ", ".join(

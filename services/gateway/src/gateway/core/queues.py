@@ -4,6 +4,7 @@ Memory first; a name that memory does not hold is looked for in the snapshot tha
 share, so that a queue made through another replica is known here too.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from chassis.kernel import errors
@@ -20,13 +21,18 @@ class Queues:
         self._ask = ask
         self._names: frozenset[str] | None = None
         self._saved: frozenset[str] | None = None
+        self._turn = asyncio.Lock()
 
     async def refresh(self) -> None:
-        """Ask the owner; write down what has changed. Unavailable when either is away."""
-        self._names = await self._ask()
-        if self._names != self._saved:
-            await self._snapshot.replace(self._names)
-            self._saved = self._names
+        """Ask the owner; write down what has changed. Unavailable when either is away.
+
+        One after another: an answer from before a change must not come down on one from after it.
+        """
+        async with self._turn:
+            self._names = await self._ask()
+            if self._names != self._saved:
+                await self._snapshot.replace(self._names)
+                self._saved = self._names
 
     async def require(self, name: str, pointer: str = "/queue") -> None:
         """Raises Invalid for a queue that does not exist, Unavailable when nobody can say."""
