@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 PACKAGES = (
     "chassis", "contracts", "localstack", "testkit", "mainstay", "marketing",
-    "gateway", "queue_service", "session_service", "ratelimit_service",
+    "gateway", "queue_service", "session_service", "ratelimit_service", "bench",
 )  # fmt: skip
 
 

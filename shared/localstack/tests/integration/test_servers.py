@@ -96,9 +96,9 @@ async def test_databases_in_use_keep_their_passwords(
 
 
 def test_an_end_in_order_before_one_by_force(tmp_path: Path) -> None:
-    stubborn = process.spawn(
-        ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"], log=tmp_path / "log"
-    )
-    process.wait_until(lambda: process.command_line(stubborn.pid).startswith("/bin/sh"), within_s=5)
+    log = tmp_path / "log"
+    script = "trap '' TERM; echo deaf; while :; do sleep 0.05; done"
+    stubborn = process.spawn(["/bin/sh", "-c", script], log=log)
+    assert process.wait_until(lambda: "deaf" in log.read_text(), within_s=5)
     process.end(stubborn.pid, (signal.SIGTERM, 0.2))
     assert stubborn.wait(5) == -9
