@@ -132,9 +132,10 @@ class TcpProxy:
         self._set(replace(CLEAR, truncate_after=after_bytes))
 
     async def refuses(self) -> None:
-        """Nobody listens: connection refused. Open connections are reset."""
+        """Nobody listens: connection refused. Open connections are reset, and so is one that was
+        taken just before the end."""
         await self._close_listener()
-        self.cut()
+        self.resets()
 
     def cut(self) -> None:
         """Reset what is open now; new connections are as the weather says."""
