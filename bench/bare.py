@@ -7,12 +7,14 @@ this machine, with the same coalescing, the same batches and the same durability
 import asyncio
 import contextlib
 import json
+from collections.abc import Sequence
 from uuid import UUID
 
 import asyncpg
 import uuid_utils
 
 BATCH = 500
+CHANNEL = "bare"
 
 SCHEMA = """
 create table bare_job (
@@ -26,8 +28,11 @@ create table bare_history (
 );
 """
 INSERT = """
-insert into bare_job (id, kind, args)
-select * from unnest($1::uuid[], $2::text[], $3::jsonb[])
+with inserted as (
+    insert into bare_job (id, kind, args)
+    select * from unnest($1::uuid[], $2::text[], $3::jsonb[])
+)
+select pg_notify('bare', '')
 """
 SETTLE_AND_CLAIM = """
 with settled as (delete from bare_job where id = any($1::uuid[]) returning id, kind, args),
@@ -38,19 +43,30 @@ returning id, kind, args
 """
 
 
+Row = tuple[UUID, str, str]
+
+
+def row(kind: str, args: dict[str, object]) -> Row:
+    return UUID(str(uuid_utils.uuid7())), kind, json.dumps(args)
+
+
+async def insert(connection: asyncpg.Connection, rows: Sequence[Row]) -> None:
+    ids, kinds, args = zip(*rows, strict=True)
+    await connection.execute(INSERT, ids, kinds, args)
+
+
 class Inserts:
     """Concurrent calls coalesce: while one statement is in flight the next gathers."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
-        self._waiting: list[tuple[tuple[UUID, str, str], asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Row, asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
         self._task = asyncio.create_task(self._run())
 
     async def enqueue(self, kind: str, args: dict[str, object]) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        row = (UUID(str(uuid_utils.uuid7())), kind, json.dumps(args))
-        self._waiting.append((row, done))
+        self._waiting.append((row(kind, args), done))
         self._wake.set()
         await done
 
@@ -65,8 +81,7 @@ class Inserts:
             self._wake.clear()
             while self._waiting:
                 batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
-                ids, kinds, args = zip(*(row for row, _ in batch), strict=True)
-                await self._connection.execute(INSERT, list(ids), list(kinds), list(args))
+                await insert(self._connection, [row for row, _ in batch])
                 for _, done in batch:
                     done.set_result(None)
 

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,21 +31,17 @@ class Rate:
     p99_ms: float | None = None
 
 
-async def calls(call: Callable[[], Awaitable[object]], *, total: int, callers: int) -> Rate:
-    """`total` calls by `callers` at a time."""
-    left = total
+class Table:
+    """Ours and bare, side by side, printed as they come."""
 
-    async def caller() -> None:
-        nonlocal left
-        while left > 0:
-            left -= 1
-            await call()
+    def __init__(self) -> None:
+        print(f"{'':34}{'ours':>14}{'bare':>14}{'ratio':>8}   p50 / p99", flush=True)
 
-    started = time.perf_counter()
-    async with asyncio.TaskGroup() as group:
-        for _ in range(callers):
-            group.create_task(caller())
-    return Rate(total / (time.perf_counter() - started))
+    def line(self, what: str, rate: Rate, beside: Rate) -> None:
+        told = f"{rate.per_s / beside.per_s:8.2f}"
+        if rate.p50_ms is not None and rate.p99_ms is not None:
+            told += f"   {rate.p50_ms:.1f} / {rate.p99_ms:.1f} ms"
+        print(f"{what:34}{rate.per_s:12,.0f}/s{beside.per_s:12,.0f}/s{told}", flush=True)
 
 
 def driver() -> str:

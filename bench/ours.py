@@ -1,7 +1,6 @@
 """queue-service's own engine in this process, without HTTP: the same code that its app wires."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +13,8 @@ from chassis.kernel import ids
 from queue_service.core.attempts import Settlement, Verb
 from queue_service.core.jobs import NewJob
 from queue_service.core.leasing import Claim
-from queue_service.store import engine, enqueue
+from queue_service.store import engine
+from queue_service.store.enqueue import EnqueueWriter
 from queue_service.store.pulse import PostgresPulse
 
 QUEUE = "bench"
@@ -32,41 +32,36 @@ async def database(dsn: str) -> AsyncIterator[postgres.Database]:
         await opened.close()
 
 
-async def prepare(dsn: str) -> None:
+async def prepare(dsn: str, *, concurrency: int = 1000) -> None:
     await migrate.migrate(dsn, MIGRATIONS)
     async with database(dsn) as opened:
         await opened.execute(
             "insert into queue (name, served_by, concurrency, max_attempts, timeout_s, retry)"
-            " values ($1, 'worker', 1000, 5, 30, $2)",
+            " values ($1, 'worker', $2, 5, 30, $3)",
             QUEUE,
+            concurrency,
             {"base_s": 5, "factor": 2, "max_s": 3600, "jitter": 0.5},
         )
 
 
-class Enqueuer:
-    def __init__(self, opened: postgres.Database) -> None:
-        self._writer = enqueue.EnqueueWriter(opened)
-        self._task = asyncio.create_task(self._writer.run())
-
-    async def enqueue(self) -> None:
-        job = NewJob(
-            id=ids.new_id(),
-            kind=str(BODY["kind"]),
-            queue=QUEUE,
-            args={"n": 1},
-            fingerprint="f",
-            is_secret=True,
-        )
-        await self._writer.put([job])
-
-    async def fill(self, jobs: int) -> None:
+async def fill(dsn: str, jobs: int) -> None:
+    async with database(dsn) as opened:
+        writer = EnqueueWriter(opened)
+        task = asyncio.create_task(writer.run())
         for start in range(0, jobs, CLAIM):
-            await asyncio.gather(*(self.enqueue() for _ in range(min(CLAIM, jobs - start))))
+            await writer.put([_job() for _ in range(min(CLAIM, jobs - start))])
+        task.cancel()
 
-    async def close(self) -> None:
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+
+def _job() -> NewJob:
+    return NewJob(
+        id=ids.new_id(),
+        kind=str(BODY["kind"]),
+        queue=QUEUE,
+        args={"n": 1},
+        fingerprint="f",
+        is_secret=True,
+    )
 
 
 async def drain(dsn: str) -> int:

@@ -4,8 +4,9 @@
     prepare.py databases DIRECTORY                     roles and databases with those passwords
 
 `DIRECTORY` holds `<service>/{service.pem,database_url}`, `gateway/admin.key`,
-`session-service/session.keys` and `public/<service>.pub`; the first four folders each for its
-service alone. `databases` reads the superuser's DSN from ADMIN_DATABASE_URL.
+`session-service/session.keys`, `queue-service/queue.keys` and `public/<service>.pub`; the folders
+of services each for its service alone. `databases` reads the superuser's DSN from
+ADMIN_DATABASE_URL.
 """
 
 # ruff: noqa: INP001, T201 - a script, and what it prints is its answer
@@ -41,6 +42,7 @@ def keys(directory: Path, *, postgres: str) -> None:
         _ensure(own / "database_url", f"postgresql://{name}:{password}@{postgres}/{name}")
     _ensure(directory / "gateway" / "admin.key", secrets.token_hex(32))
     _ensure(directory / "session-service" / "session.keys", f"k1:{crypto.new_key()}")
+    _ensure(directory / "queue-service" / "queue.keys", f"k1:{crypto.new_key()}")
 
 
 def _ensure_service_key(private: Path, public: Path) -> None:

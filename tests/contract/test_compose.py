@@ -80,6 +80,8 @@ def test_a_process_is_given_all_that_it_cannot_do_without(name: str) -> None:
         needed |= {"MAINSTAY_ADMIN_KEY"}
     if name == "session-service":
         needed |= {"SESSION_KEYS"}
+    if name in ("queue-service", "queue-worker"):
+        needed |= {"QUEUE_KEYS"}
     assert needed <= {each.removesuffix("_FILE") for each in environment_of(name)}
 
 
@@ -193,7 +195,8 @@ def test_prepared_keys_fit_each_other_and_outlive_a_second_run(tmp_path: Path) -
     pem = (tmp_path / "gateway" / "service.pem").read_text()
     token = Minter(service="gateway", private_key_pem=pem).mint("queue-service")
     assert verifier.verify(token).service == "gateway"
-    Keyring((tmp_path / "session-service" / "session.keys").read_text().strip())
+    for keys in ("session-service/session.keys", "queue-service/queue.keys"):
+        Keyring((tmp_path / keys).read_text().strip())
     assert len((tmp_path / "gateway" / "admin.key").read_text().strip()) >= 32
     for path in first:
         assert path.parent.name == "public" or path.stat().st_mode & 0o077 == 0

@@ -118,3 +118,93 @@ class Uploaded(Answer):
     duplicates: int
     rejected: list[RejectedRow]
     rows: int
+
+
+class Lease(BaseModel):
+    """`token` stands for this lease of this job; after `until` it is worth nothing."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    token: str
+    until: datetime
+
+
+class LeasedJob(Job):
+    """A job in your hands. What its methods return goes to `Client.settle`."""
+
+    lease: Lease
+
+    @property
+    def held(self) -> dict[str, Any]:
+        return {"id": self.id, "token": self.lease.token}
+
+    def completed(self, result: Any = None) -> dict[str, Any]:
+        return {**self.held, "outcome": "completed", "result": result}
+
+    def failed(
+        self,
+        type: str,  # noqa: A002 - the name of the field
+        message: str = "",
+        *,
+        retryable: bool = True,
+        delay_s: float | None = None,
+        clear_marks: bool = False,
+    ) -> dict[str, Any]:
+        """Tried again while attempts are left, after `delay_s` or the queue's back-off.
+        `clear_marks`: no effect that was marked has happened."""
+        error = {"type": type, "message": message, "retryable": retryable}
+        said = {**self.held, "outcome": "failed", "error": error, "clear_marks": clear_marks}
+        return said if delay_s is None else {**said, "delay_s": delay_s}
+
+    def snooze(self, delay_s: float) -> dict[str, Any]:
+        """Comes back later, the attempt unspent."""
+        return {**self.held, "outcome": "snooze", "delay_s": delay_s}
+
+    def cancel(self, reason: str) -> dict[str, Any]:
+        """No longer wanted: ends cancelled."""
+        return {**self.held, "outcome": "cancel", "error": {"message": reason}}
+
+    def discard(self, type: str, reason: str) -> dict[str, Any]:  # noqa: A002
+        """No repeat can help: ends failed at once."""
+        return {**self.held, "outcome": "discard", "error": {"type": type, "message": reason}}
+
+
+class LeasedJobs(Answer):
+    jobs: list[LeasedJob]
+
+
+class Settled(BaseModel):
+    """`lost`: the lease had run out or the job is somebody else's; nothing was changed."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    id: str | None
+    status: Literal["settled", "duplicate", "lost", "unknown"]
+    problem: dict[str, Any] | None = None
+
+
+class Settlements(Answer):
+    """In the order of the outcomes. `jobs` are the next ones, when they were asked for."""
+
+    results: list[Settled]
+    jobs: list[LeasedJob] = Field(default_factory=list)
+
+
+class Heartbeat(Answer):
+    """Ids: stop working on the `lost`; `cancel` are yours still, but wanted no more."""
+
+    lost: list[str]
+    cancel: list[str]
+
+
+class Marked(Answer):
+    first: bool
+
+
+class Decision(Answer):
+    """What a limit says: when `allowed`, act after `wait_ms`."""
+
+    allowed: bool
+    wait_ms: int = 0
+    token: str | None = None
+    unsatisfiable: bool = False

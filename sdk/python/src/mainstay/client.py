@@ -15,7 +15,19 @@ from urllib.parse import quote
 from uuid import UUID
 
 from mainstay import errors, uploads
-from mainstay.answers import Batch, EnqueueResults, Job, Page, Uploaded
+from mainstay.answers import (
+    Batch,
+    Decision,
+    EnqueueResults,
+    Heartbeat,
+    Job,
+    LeasedJob,
+    LeasedJobs,
+    Marked,
+    Page,
+    Settlements,
+    Uploaded,
+)
 from mainstay.transport import Answered, Transport
 
 Id = UUID | str
@@ -53,6 +65,21 @@ class JobFilter(TypedDict, total=False):
     batch_id: Id
     since: datetime
     until: datetime
+
+
+class LeaseOptions(TypedDict, total=False):
+    """What a lease call may say; absent means the service's default."""
+
+    max: int
+    lease_s: float
+    worker: str | None
+    request_id: str
+
+
+class LeaseNext(LeaseOptions):
+    """To lease in the same call that settles."""
+
+    queue: str
 
 
 class Client:
@@ -212,6 +239,75 @@ class Client:
 
     async def get_batch(self, batch_id: Id) -> Batch:
         return _batch(await self._transport.call("GET", f"/v1/batches/{_step(batch_id)}"))
+
+    async def lease(
+        self, queue: str, *, wait_s: float = 0.0, **options: Unpack[LeaseOptions]
+    ) -> LeasedJobs:
+        """Jobs of a queue that is pulled: up to `max` (10), yours for `lease_s` (60) seconds.
+
+        Waits up to `wait_s` (30) for the first. An answer that is lost is asked for again and
+        brings the same jobs.
+        """
+        body = {"request_id": str(new_id()), **options, "wait_ms": int(wait_s * 1000)}
+        answered = await self._transport.call(
+            "POST", f"/v1/queues/{_step(queue)}:lease", body=body, wait_s=wait_s
+        )
+        return answered.read(LeasedJobs, **_told(answered))
+
+    async def settle(
+        self, outcomes: Iterable[Mapping[str, Any]], *, lease: LeaseNext | None = None
+    ) -> Settlements:
+        """Say how leased jobs ended (`job.completed(…)`, `job.failed(…)`, …), each by itself.
+
+        `lease={"queue": …, "max": …}` leases the next ones in the same call.
+        """
+        body: dict[str, Any] = {"outcomes": list(outcomes)}
+        if lease is not None:
+            body["lease"] = {"request_id": str(new_id()), **lease}
+        answered = await self._transport.call("POST", "/v1/leases:settle", body=body)
+        return answered.read(Settlements, **_told(answered))
+
+    async def release(self, jobs: Iterable[LeasedJob]) -> Settlements:
+        """Give back jobs that were not started: at once, their attempts unspent."""
+        answered = await self._transport.call(
+            "POST", "/v1/leases:release", body={"leases": [job.held for job in jobs]}
+        )
+        return answered.read(Settlements, **_told(answered))
+
+    async def heartbeat(
+        self, leases: Iterable[Mapping[str, Any]], *, extend_s: float | None = None
+    ) -> Heartbeat:
+        """Keep leases (`job.held`, with a `progress` if there is news) for `extend_s` from now, or
+        for as long as they were leased."""
+        body = {"leases": list(leases), "extend_s": extend_s}
+        answered = await self._transport.call("POST", "/v1/leases:heartbeat", body=body)
+        return answered.read(Heartbeat, **_told(answered))
+
+    async def mark(self, job: LeasedJob, name: str) -> bool:
+        """Leave a durable mark before an outside effect; False if an earlier lease left it. Raises
+        `Conflict` when the lease is lost."""
+        body = {**job.held, "name": name}
+        return (await self._transport.call("POST", "/v1/leases:mark", body=body)).read(Marked).first
+
+    async def reserve(
+        self,
+        policy: str,
+        *,
+        shop: str | None = None,
+        sender: str | None = None,
+        cost: int = 1,
+        max_wait_ms: int = 0,
+    ) -> Decision:
+        """A slot in a rate limit, at most `max_wait_ms` ahead."""
+        subject = {"shop": shop, "sender": sender}
+        body = {
+            "subject": {name: value for name, value in subject.items() if value is not None},
+            "policies": [policy],
+            "cost": cost,
+            "max_wait_ms": max_wait_ms,
+        }
+        answered = await self._transport.call("POST", "/v1/ratelimits/reserve", body=body)
+        return answered.read(Decision, **_told(answered))
 
     async def system(self) -> dict[str, Any]:
         """Services, roads, dependencies, and what users can still do."""

@@ -19,17 +19,8 @@ from uuid import UUID, uuid4
 import aiohttp
 
 from mainstay import handler
+from mainstay.attempts import Failed, attempt
 from mainstay.handler import Delivery, Handler, JobInfo, Outcome, Reservation, Unavailable
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """An attempt that ended in an exception. `type` is what `errors[-1].type` would say;
-    `retryable` is False where the worker would not try again."""
-
-    type: str
-    message: str
-    retryable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,21 +127,6 @@ async def run_job(
     """One attempt as a worker makes it: parse, run within `timeout_s`, name the ending."""
     ctx = ctx or FakeContext()
     async with ctx.attempt(of):
-        ended = await _attempt(of, args, ctx)
+        ended = await attempt(of, args, ctx)
     ctx.settle(ended)
     return ended
-
-
-async def _attempt(of: Handler[Any], args: Mapping[str, Any], ctx: FakeContext) -> Outcome | Failed:
-    deadline = asyncio.timeout(of.timeout_s)
-    try:
-        parsed = of.parse(args)
-        async with deadline:
-            return await of.run(parsed, ctx)
-    except handler.HandlerError as error:
-        final = isinstance(error, handler.Ambiguous | handler.Permanent)
-        return Failed(error.type, str(error), retryable=not final)
-    except Exception as error:  # noqa: BLE001 - the boundary: whatever a handler raises is an ending
-        if isinstance(error, TimeoutError) and deadline.expired():
-            return Failed("timeout", f"not done within {of.timeout_s:g} s", retryable=True)
-        return Failed(type(error).__name__, str(error), retryable=True)

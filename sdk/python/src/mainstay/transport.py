@@ -90,8 +90,11 @@ class Transport:
         query: Mapping[str, object] | None = None,
         body: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
+        wait_s: float = 0.0,
     ) -> Answered:
-        headers = {"Request-Timeout-Ms": str(int(self._timeout_s * 1000))}
+        """`wait_s`: how long the other side was asked to wait, beside the time of a try."""
+        timeout_s = self._timeout_s + wait_s
+        headers = {"Request-Timeout-Ms": str(int(timeout_s * 1000))}
         if idempotency_key is not None:
             headers["Idempotency-Key"] = idempotency_key
         data = None if body is None else _encoded(body)
@@ -99,7 +102,7 @@ class Transport:
             headers["Content-Type"] = "application/json"
 
         async def once() -> Answered:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(timeout_s):
                 return await self._send(method, self._url(path, query), headers, data)
 
         return await self._repeated(once, attempts=self._attempts)

@@ -240,6 +240,43 @@ async def test_cancelling_twice_is_cancelled_and_too_late_is_a_conflict(
     assert deployment.asked[0].path == f"/v1/jobs/{JOB['id']}:cancel"
 
 
+LEASED = {**JOB, "state": "running", "kind": "k", "queue": "q",
+          "lease": {"token": "t", "until": "2027-01-01T00:00:00Z"}}  # fmt: skip
+
+
+async def test_a_lease_call_is_repeated_as_the_same_call_and_given_time_to_wait(
+    client: Client, deployment: Deployment
+) -> None:
+    deployment.replies = [dropped, problem(503), reply({"jobs": [LEASED]})]
+    (job,) = (await client.lease("a/b", max=3, wait_s=7.5, lease_s=30)).jobs
+    assert (str(job.id), job.lease.token) == (JOB["id"], "t")
+    first, *again = deployment.asked
+    assert first.path == "/v1/queues/a/b:lease"  # one step: it was sent as a%2Fb
+    assert {asked.body for asked in again} == {first.body}
+    assert UUID(first.json["request_id"])
+    assert (first.json["wait_ms"], first.json["max"]) == (7500, 3)
+    assert first.headers["Request-Timeout-Ms"] == "9500"
+
+
+async def test_outcomes_are_said_as_the_job_was_leased(
+    client: Client, deployment: Deployment
+) -> None:
+    deployment.replies = [reply({"jobs": [LEASED]})]
+    (job,) = (await client.lease("q")).jobs
+    results = [{"id": JOB["id"], "status": "settled"}, {"id": None, "status": "unknown"}]
+    deployment.replies = [dropped, reply({"results": results, "jobs": []})]
+    told = await client.settle(
+        [job.completed({"ok": 1}), job.failed("t", "m", delay_s=3)], lease={"queue": "q", "max": 2}
+    )
+    assert [one.status for one in told.results] == ["settled", "unknown"]
+    _, said, again = deployment.asked
+    assert said.body == again.body
+    done, failed = said.json["outcomes"]
+    assert done == {"id": JOB["id"], "token": "t", "outcome": "completed", "result": {"ok": 1}}
+    assert failed["error"] == {"type": "t", "message": "m", "retryable": True}
+    assert said.json["lease"]["request_id"] == again.json["lease"]["request_id"]
+
+
 async def test_a_batch_is_made_filled_and_closed(
     client: Client, deployment: Deployment, tmp_path: Path
 ) -> None:

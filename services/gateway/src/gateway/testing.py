@@ -123,6 +123,7 @@ class QueueOwner(OwnerServer):
         self.loads: list[int] = []
         self.uploaded = 0
         self.broken_uploads = 0
+        self.parked = 0
         self.chokes_on = ""
 
     def operations(self) -> list[Operation]:
@@ -140,6 +141,7 @@ class QueueOwner(OwnerServer):
             one("POST", "/v1/jobs/{id}:cancel", self._cancel, "jobs:write"),
             one("GET", "/v1/queues", self._queues, "jobs:read"),
             one("PUT", "/v1/queues/{queue}", self._put_queue, "queues:admin"),
+            one("POST", "/v1/queues/{queue}:lease", self._park, "jobs:write", timeout_s=0),
             one(
                 "POST", "/v1/batches/{batch}/items", self._upload, "jobs:write",
                 timeout_s=0, request_types=("text/csv", "application/x-ndjson"),
@@ -155,6 +157,14 @@ class QueueOwner(OwnerServer):
             return body.respond({"results": [self._refused(item) for item in command.jobs]})
         results = [self._judge(item, promised=command.promised) for item in command.jobs]
         return body.respond({"results": results})
+
+    async def _park(self, request: web.Request) -> web.Response:
+        """Until the caller hangs up."""
+        self.parked += 1
+        while request.transport is not None and not request.transport.is_closing():
+            await asyncio.sleep(0.02)
+        self.parked -= 1
+        return body.respond({"jobs": []})
 
     def _refused(self, item: AcceptedJob) -> dict[str, Any]:
         code = self._collision(item)

@@ -11,6 +11,7 @@ import pytest
 import yarl
 
 from chassis.kernel import breaker
+from chassis.web import health
 from gateway.api import keys
 from testkit.faults import TcpProxy
 from testkit.signals import eventually
@@ -166,3 +167,24 @@ async def test_jobs_and_sessions_are_never_kept(gateway: Any) -> None:
     for path in ("/v1/jobs", "/v1/shops/s.myshopify.com/sessions", "/v1/queues"):
         _, _, headers = await gateway.tell("GET", path, headers=patient)
         assert "Cache-Status" not in headers
+
+
+async def test_a_long_poll_ends_when_its_caller_hangs_up_or_the_gateway_stops(
+    gateway: Any,
+) -> None:
+    def poll() -> asyncio.Task[Any]:
+        return asyncio.create_task(gateway.tell("POST", "/v1/queues/sms:lease", json={}))
+
+    owner = gateway.owners.queue
+    polling = poll()
+    await eventually(lambda: owner.parked == 1)
+    polling.cancel()
+    await eventually(lambda: owner.parked == 0)
+    polling = poll()
+    await eventually(lambda: owner.parked == 1)
+    gateway.app[health.HEALTH].stopping()
+    status, body, headers = await polling
+    assert (status, body["retryable"], headers["Retry-After"]) == (503, True, "1")
+    await eventually(lambda: owner.parked == 0)
+    # Neither says anything about the owner.
+    assert gateway.app[keys.OWNERS]["queue-service"].circuit.state is breaker.State.CLOSED

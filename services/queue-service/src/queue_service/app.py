@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from chassis import crypto, http_client, outbox, postgres, rabbit
+from chassis import crypto, egress, http_client, outbox, postgres, rabbit
 from chassis import redis as accelerators
 from chassis.consumer import Consumer
 from chassis.kernel.clock import Clock, SystemClock
@@ -16,38 +16,61 @@ from chassis.web import auth, health
 from chassis.web.app import add_operations, base_app
 from contracts import topology
 from mainstay import handler
+from queue_service.api import handlers as handlers_api
 from queue_service.api import keys, routes
 from queue_service.consumers.accept import AcceptJobs
 from queue_service.core import queues
 from queue_service.core.batches import Batches
 from queue_service.core.enqueue import Enqueue
+from queue_service.core.handlers import Handlers as PushHandlers
+from queue_service.core.leases import Leases, Tokens
+from queue_service.core.parking import Parking
 from queue_service.core.queues import Queues
 from queue_service.core.reading import Jobs
+from queue_service.core.schedules import Schedules
 from queue_service.core.uploads import ArgsFlaw, Uploads
+from queue_service.core.verbs import Verbs
 from queue_service.loops.batches import BatchFinisher, BatchFolder, BatchSweeper
 from queue_service.loops.chores import Chores
+from queue_service.loops.lease_reaper import LeaseCallSweeper, LeaseReaper
 from queue_service.loops.sampler import DepthSampler
+from queue_service.loops.scheduler import Scheduler
 from queue_service.loops.seeder import Seeder
+from queue_service.loops.stager import Stager
+from queue_service.loops.sweeps import JobSweeper
 from queue_service.settings import ApiSettings, concurrency
 from queue_service.store.batch_chores import PostgresBatchChores
 from queue_service.store.batches import PostgresBatches
+from queue_service.store.engine import SETTINGS as PINNED
+from queue_service.store.engine import EngineStore
 from queue_service.store.enqueue import EnqueueWriter
+from queue_service.store.handlers import PostgresHandlers
 from queue_service.store.jobs import PostgresJobs
+from queue_service.store.leases import PostgresLeases
 from queue_service.store.queues import PostgresQueues
 from queue_service.store.rows import PostgresRows
+from queue_service.store.schedules import PostgresFires, PostgresSchedules
+from queue_service.store.sealing import Seals
+from queue_service.store.verbs import PostgresVerbs
 
 SERVICE = "queue-service"
 VERSION = "0.1.0"
 EVENTS_PATH = "/internal/v1/events"
+# Claims and settles of pulled jobs; parked callers hold none.
+ENGINE_POOL_SIZE = 4
 
 Handlers = Mapping[str, handler.Handler[Any]]
 
 SETTINGS = web.AppKey("SETTINGS", ApiSettings)
 HANDLERS = web.AppKey("HANDLERS", Handlers)
 DATABASE = web.AppKey("DATABASE", postgres.Database)
+ENGINE = web.AppKey("ENGINE", EngineStore)
+LEASE_STORE = web.AppKey("LEASE_STORE", PostgresLeases)
+PARKING = web.AppKey("PARKING", Parking)
 WRITER = web.AppKey("WRITER", EnqueueWriter)
 QUEUE_STORE = web.AppKey("QUEUE_STORE", PostgresQueues)
 CHORES = web.AppKey("CHORES", Chores)
+SWEEPER = web.AppKey("SWEEPER", JobSweeper)
 REDIS = web.AppKey("REDIS", accelerators.Accelerator)
 SINKS = web.AppKey("SINKS", list[outbox.Sink])
 PUBLISHER = web.AppKey("PUBLISHER", rabbit.Publisher)
@@ -65,8 +88,19 @@ def create_app(
     app[HANDLERS] = known
     verifier = crypto.Verifier.from_directory(service=SERVICE, directory=settings.service_keys_dir)
     add_operations(app, routes.ROUTES, authenticate=auth.by_service_token(verifier))
+    app.on_shutdown.append(_leave_parking)
     app.cleanup_ctx.extend(
-        [postgres_ctx, redis_ctx, use_cases_ctx, bus_ctx, gateway_ctx, health_ctx, loops_ctx]
+        [
+            postgres_ctx,
+            engine_ctx,
+            redis_ctx,
+            use_cases_ctx,
+            leases_ctx,
+            bus_ctx,
+            gateway_ctx,
+            health_ctx,
+            loops_ctx,
+        ]
     )
     return app
 
@@ -84,6 +118,23 @@ async def postgres_ctx(app: web.Application) -> AsyncIterator[None]:
         await app[DATABASE].close()
 
 
+async def engine_ctx(app: web.Application) -> AsyncIterator[None]:
+    """Connections whose planner is pinned, for jobs that are pulled."""
+    database = await postgres.open_database(
+        app[SETTINGS].database_url.get_secret_value(),
+        size=ENGINE_POOL_SIZE,
+        application=f"{SERVICE}-engine",
+        settings=PINNED,
+    )
+    seals = Seals.of(secret(app[SETTINGS].queue_keys))
+    app[ENGINE] = EngineStore(database, seals)
+    app[LEASE_STORE] = PostgresLeases(database, seals)
+    try:
+        yield
+    finally:
+        await database.close()
+
+
 async def redis_ctx(app: web.Application) -> AsyncIterator[None]:
     """Nothing of this process runs over it yet; it is watched, so that its state can be told."""
     url = secret(app[SETTINGS].redis_url)
@@ -96,26 +147,63 @@ async def redis_ctx(app: web.Application) -> AsyncIterator[None]:
 
 async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
     settings, database = app[SETTINGS], app[DATABASE]
-    app[WRITER] = writer = EnqueueWriter(database)
+    seals = Seals.of(secret(settings.queue_keys))
+    app[WRITER] = writer = EnqueueWriter(database, seals)
     app[QUEUE_STORE] = queue_store = PostgresQueues(database)
     jobs = PostgresJobs(database)
     chores = PostgresBatchChores(database=database, writer=writer)
     app[CHORES] = Chores(
         Leader(database, "batch-chores"),
-        [BatchSweeper(chores), BatchFolder(chores), BatchFinisher(chores)],
+        [
+            BatchSweeper(chores),
+            BatchFolder(chores),
+            BatchFinisher(chores),
+            Scheduler(PostgresFires(database=database, writer=writer)),
+            LeaseCallSweeper(app[LEASE_STORE]),
+        ],
     )
     app[keys.ENQUEUE] = Enqueue(
         intake=writer, jobs=jobs, clock=app[keys.CLOCK], remembered=_remembered(settings)
     )
-    app[keys.JOBS] = Jobs(jobs)
-    app[keys.QUEUES] = Queues(queue_store)
-    app[keys.BATCHES] = Batches(
+    app[keys.JOBS] = Jobs(jobs, opened=PostgresJobs(database, seals=seals))
+    app[keys.QUEUES] = Queues(queue_store, can_seal=seals.can_seal)
+    app[keys.BATCHES] = batches = Batches(
         batches=PostgresBatches(database), queues=queue_store, sweep_soon=app[CHORES].wake
     )
+    verbs = PostgresVerbs(database)
+    app[SWEEPER] = JobSweeper(verbs)
+    app[keys.VERBS] = Verbs(jobs=jobs, verbs=verbs, batches=batches, sweep_soon=app[SWEEPER].wake)
+    app[keys.SCHEDULES] = Schedules(schedules=PostgresSchedules(database), queues=queue_store)
+    app[keys.HANDLERS] = _push_handlers(app)
     app[keys.UPLOADS] = Uploads(
         rows=PostgresRows(database=database, writer=writer), args_flaw=_args_flaw(app[HANDLERS])
     )
     yield
+
+
+async def leases_ctx(app: web.Application) -> AsyncIterator[None]:
+    settings, supervisor, clock = app[SETTINGS], app[health.SUPERVISOR], app[keys.CLOCK]
+    app[PARKING] = parking = Parking()
+    app[keys.LEASES] = Leases(
+        store=app[LEASE_STORE],
+        engine=app[ENGINE],
+        parking=parking,
+        tokens=Tokens(settings.service_key.get_secret_value()),
+        clock=clock,
+    )
+    listener = postgres.Listener(
+        settings.database_url.get_secret_value(),
+        channels={"queue_ready": parking.hint},
+        application=f"{SERVICE}-listen",
+    )
+    supervisor.spawn("listen", listener.run())
+    supervisor.start(Stager(app[ENGINE]))
+    supervisor.start(LeaseReaper(app[LEASE_STORE], app[ENGINE], clock=clock))
+    yield
+
+
+async def _leave_parking(app: web.Application) -> None:
+    app[PARKING].close()
 
 
 async def bus_ctx(app: web.Application) -> AsyncIterator[None]:
@@ -190,12 +278,25 @@ async def loops_ctx(app: web.Application) -> AsyncIterator[None]:
     supervisor.start(seeder)
     supervisor.start(DepthSampler(app[QUEUE_STORE]))
     supervisor.start(app[CHORES])
+    supervisor.start(app[SWEEPER])
     if sinks:
         supervisor.start(outbox.Relay(database=app[DATABASE], sinks=sinks))
     try:
         yield
     finally:
         await supervisor.stop()
+
+
+def _push_handlers(app: web.Application) -> PushHandlers:
+    settings = app[SETTINGS]
+    spec, known = secret(settings.queue_keys), app[HANDLERS]
+    return PushHandlers(
+        handlers=PostgresHandlers(app[DATABASE]),
+        seal=crypto.Keyring(spec) if spec else None,
+        judge=egress.Guard(egress.networks(settings.egress_allowed_networks)),
+        installed=frozenset(known),
+        new_secret=handlers_api.new_secret,
+    )
 
 
 def _remembered(settings: ApiSettings) -> timedelta:

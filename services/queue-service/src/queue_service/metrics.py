@@ -1,5 +1,7 @@
 """Every metric of queue-service."""
 
+from functools import cache
+
 from prometheus_client import Counter, Gauge, Histogram
 
 # From milliseconds to the longest handler.
@@ -24,3 +26,28 @@ WITHOUT_HANDLER = Counter(
 DISPATCH_BACKEND = Gauge(
     "queue_dispatch_backend", "1 for what hands jobs to workers now", ["backend"]
 )
+SCHEDULE_FIRES = Counter(
+    "queue_schedule_fires_total", "Fires of schedules, by what became of them", ["outcome"]
+)
+PUSHES = Counter(
+    "queue_pushes_total", "Deliveries to push handlers, by how they ended", ["outcome"]
+)
+PUSH_DURATION_S = Histogram(
+    "queue_push_duration_seconds", "From a delivery's start to its answer", buckets=DURATIONS_S
+)
+
+
+# Finding the child of a labelled metric costs more than counting with it.
+@cache
+def finished(queue: str, outcome: str) -> Counter:
+    return FINISHED.labels(queue, outcome)
+
+
+@cache
+def duration_s(queue: str) -> Histogram:
+    return DURATION_S.labels(queue)
+
+
+@cache
+def start_delay_s(queue: str) -> Histogram:
+    return START_DELAY_S.labels(queue)

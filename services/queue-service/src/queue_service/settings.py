@@ -2,8 +2,9 @@
 
 import re
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 
+from chassis import crypto, egress
 from chassis.settings import Settings
 
 DEFAULT_CONCURRENCY = "sms=20,campaign=5,automation=10,default=10"
@@ -24,6 +25,31 @@ class QueueSettings(Settings):
     queue_retention_failed_d: int = Field(
         30, ge=1, le=3650, description="Days that failed and rejected jobs are kept"
     )
+
+    queue_keys: SecretStr | None = Field(
+        None,
+        description="`k2:base64,k1:base64`, 32 bytes each: seal the secrets of push handlers, "
+        "which need it; the first seals, all of them open",
+    )
+    egress_allowed_networks: str = Field(
+        "", description="CIDRs where push handlers may be private and without https"
+    )
+
+    @field_validator("queue_keys")
+    @classmethod
+    def _usable(cls, keys: SecretStr | None) -> SecretStr | None:
+        try:
+            if keys is not None:
+                crypto.Keyring(keys.get_secret_value())
+        except ValueError:
+            raise ValueError("needs name:key, each key 32 bytes of base64") from None
+        return keys
+
+    @field_validator("egress_allowed_networks")
+    @classmethod
+    def _known(cls, given: str) -> str:
+        egress.networks(given)
+        return given
 
     @field_validator("queue_concurrency")
     @classmethod

@@ -10,38 +10,49 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from chassis import http_client, logs, postgres
+from chassis import crypto, egress, http_client, logs, postgres
 from chassis.crypto import Minter
 from chassis.kernel.clock import SystemClock
 from chassis.leader import Leader
+from chassis.settings import secret
 from chassis.web import health
 from chassis.web.app import base_app
 from mainstay import handler
 from queue_service import metrics
+from queue_service.clients.push import PushClient
 from queue_service.clients.ratelimits import RateLimits
-from queue_service.core import queues
+from queue_service.core import handlers as push_handlers
+from queue_service.core import push, queues
 from queue_service.core.attempts import Claimed
 from queue_service.core.execute import IsMine, JobContext, Limiter
+from queue_service.core.handlers import PushHandler
 from queue_service.core.leasing import WorkerQueue
 from queue_service.loops.attempts import Attempts
 from queue_service.loops.chores import Chores
 from queue_service.loops.heartbeat import Heartbeat
 from queue_service.loops.historian import Historian
 from queue_service.loops.producer import Producer
+from queue_service.loops.push_roster import PushRoster
 from queue_service.loops.rescuer import Rescuer
 from queue_service.loops.roster import Roster
+from queue_service.loops.scheduler import Scheduler
 from queue_service.loops.seeder import Seeder
 from queue_service.loops.stager import Stager
 from queue_service.settings import WorkerSettings, concurrency
 from queue_service.store.engine import SETTINGS as PINNED
 from queue_service.store.engine import EngineStore, HistoryStore
+from queue_service.store.enqueue import EnqueueWriter
+from queue_service.store.handlers import PostgresHandlers
 from queue_service.store.pulse import PostgresPulse
 from queue_service.store.queues import PostgresQueues
+from queue_service.store.schedules import PostgresFires
+from queue_service.store.sealing import Seals
 
 PROCESS = "queue-worker"
 SERVICE = "queue-service"
 VERSION = "0.1.0"
 CLOCK = SystemClock()
+log = logs.get(__name__)
 HANDLER_LOG = logging.getLogger(logs.HANDLERS)
 # Of the time to drain; the rest is for those that have to be interrupted.
 GRACE_SHARE = 0.85
@@ -49,8 +60,10 @@ GRACE_SHARE = 0.85
 SETTINGS = web.AppKey("SETTINGS", WorkerSettings)
 Handlers = Mapping[str, handler.Handler[Any]]
 HANDLERS = web.AppKey("HANDLERS", Handlers)
+PUSH_ROSTER = web.AppKey("PUSH_ROSTER", PushRoster)
 DATABASE = web.AppKey("DATABASE", postgres.Database)
 ENGINE = web.AppKey("ENGINE", EngineStore)
+SEALS = web.AppKey("SEALS", Seals)
 HTTP = web.AppKey("HTTP", aiohttp.ClientSession)
 LIMITER = web.AppKey("LIMITER", Limiter)
 ROSTER = web.AppKey("ROSTER", Roster)
@@ -64,7 +77,7 @@ def create_app(settings: WorkerSettings, *, handlers: Handlers | None = None) ->
     for one in known.values():
         if one.check_settings is not None:
             one.check_settings(os.environ)
-    app.cleanup_ctx.extend([postgres_ctx, http_ctx, health_ctx, loops_ctx, work_ctx])
+    app.cleanup_ctx.extend([postgres_ctx, http_ctx, push_ctx, health_ctx, loops_ctx, work_ctx])
     return app
 
 
@@ -76,7 +89,8 @@ async def postgres_ctx(app: web.Application) -> AsyncIterator[None]:
         application=PROCESS,
         settings=PINNED,
     )
-    app[ENGINE] = EngineStore(database)
+    app[SEALS] = seals = Seals.of(secret(settings.queue_keys))
+    app[ENGINE] = EngineStore(database, seals)
     try:
         yield
     finally:
@@ -104,6 +118,40 @@ async def http_ctx(app: web.Application) -> AsyncIterator[None]:
         await inward.close()
 
 
+async def push_ctx(app: web.Application) -> AsyncIterator[None]:
+    """Kinds without a handler here may have one behind a URL; without QUEUE_KEYS none has."""
+    settings, store = app[SETTINGS], PostgresHandlers(app[DATABASE])
+    spec = secret(settings.queue_keys)
+    if spec is None:
+        yield
+        return
+    session = egress.open_session(egress.Guard(egress.networks(settings.egress_allowed_networks)))
+    deliver, keyring = PushClient(session, clock=CLOCK), crypto.Keyring(spec)
+
+    def make(to: PushHandler) -> handler.Handler[Any]:
+        run = push.Push(
+            to, _signing_key(keyring, to), deliver=deliver, disable=store.disable, clock=CLOCK
+        )
+        return push.handler_of(to, run)
+
+    registry = push.Registry(app[HANDLERS], make=make)
+    app[HANDLERS], app[PUSH_ROSTER] = registry, PushRoster(store, registry)
+    await app[PUSH_ROSTER].guarded_pass()
+    app[health.SUPERVISOR].start(app[PUSH_ROSTER])
+    try:
+        yield
+    finally:
+        await session.close()
+
+
+def _signing_key(keyring: crypto.Keyring, to: PushHandler) -> bytes | None:
+    try:
+        return push_handlers.opened(keyring, to)
+    except crypto.SealBroken:
+        log.error("push_secret_unreadable", kind=to.kind)
+        return None
+
+
 async def health_ctx(app: web.Application) -> AsyncIterator[None]:
     told, database = app[health.HEALTH], app[DATABASE]
 
@@ -113,8 +161,7 @@ async def health_ctx(app: web.Application) -> AsyncIterator[None]:
     told.checks = {"postgres": postgres_check}
     told.needed = frozenset({"postgres"})
     known: Handlers = app[HANDLERS]
-    kinds = sorted(known)
-    told.facts = lambda: {"dispatch": "postgres", "kinds": kinds}
+    told.facts = lambda: {"dispatch": "postgres", "kinds": sorted(known)}
     app[health.SUPERVISOR].start(health.HealthSampler(told))
     yield
 
@@ -132,6 +179,9 @@ async def loops_ctx(app: web.Application) -> AsyncIterator[None]:
             HistoryStore(app[DATABASE]),
             completed_d=settings.queue_retention_completed_d,
             failed_d=settings.queue_retention_failed_d,
+        ),
+        Scheduler(
+            PostgresFires(database=app[DATABASE], writer=EnqueueWriter(app[DATABASE], app[SEALS]))
         ),
     ]
     supervisor.start(Chores(Leader(app[DATABASE], "worker-chores"), chores))
@@ -169,7 +219,11 @@ async def work_ctx(app: web.Application) -> AsyncIterator[None]:
     roster = Roster(engine, supervisor=supervisor, make=produce)
     listener = postgres.Listener(
         dsn,
-        channels={"queue_ready": roster.hint, "queue_changed": lambda _queue: roster.wake()},
+        channels={
+            "queue_ready": roster.hint,
+            "queue_changed": lambda _queue: roster.wake(),
+            "handler_changed": lambda _: app[PUSH_ROSTER].wake() if PUSH_ROSTER in app else None,
+        },
         application=f"{PROCESS}-listen",
     )
     metrics.DISPATCH_BACKEND.labels("postgres").set(1)

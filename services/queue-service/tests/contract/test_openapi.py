@@ -28,15 +28,23 @@ def test_every_operation_says_who_may_call_it(committed: Any) -> None:
         for method, said in methods.items()
     }
     read = ("/v1/jobs", "/v1/jobs/{id}", "/v1/queues", "/v1/queues/{name}", "/v1/batches",
-            "/v1/batches/{id}")  # fmt: skip
+            "/v1/batches/{id}", "/v1/schedules", "/v1/schedules/{name}")  # fmt: skip
     write = ("/v1/jobs", "/v1/jobs:batch", "/v1/jobs/{id}:cancel", "/v1/batches",
              "/v1/batches/{id}/items", "/v1/batches/{id}:close", "/v1/batches/{id}:pause",
-             "/v1/batches/{id}:resume", "/v1/batches/{id}:cancel")  # fmt: skip
+             "/v1/batches/{id}:resume", "/v1/batches/{id}:cancel",
+             "/v1/batches/{id}:retry-failed", "/v1/jobs/{id}:retry", "/v1/jobs/{id}:run-now",
+             "/v1/jobs:cancel", "/v1/jobs:retry", "/v1/queues/{name}:lease",
+             "/v1/leases:settle", "/v1/leases:release", "/v1/leases:heartbeat",
+             "/v1/leases:mark")  # fmt: skip
     admin = ("put /v1/queues/{name}", "patch /v1/queues/{name}", "delete /v1/queues/{name}",
-             "post /v1/queues/{name}:pause", "post /v1/queues/{name}:resume")  # fmt: skip
+             "post /v1/queues/{name}:pause", "post /v1/queues/{name}:resume",
+             "get /v1/handlers/{kind}", "put /v1/handlers/{kind}",
+             "delete /v1/handlers/{kind}")  # fmt: skip
+    schedule = ("put /v1/schedules/{name}", "delete /v1/schedules/{name}")
     assert scopes == (
         {f"get {path}": "jobs:read" for path in read}
         | {f"post {path}": "jobs:write" for path in write}
+        | dict.fromkeys(schedule, "jobs:write")
         | dict.fromkeys(admin, "queues:admin")
-        | {"post /internal/v1/jobs:accept": "service"}
+        | {"post /internal/v1/jobs:accept": "service", "delete /v1/shops/{shop}/jobs": "jobs:write"}
     )

@@ -17,6 +17,8 @@ from queue_service import worker
 from queue_service.core.jobs import NewJob
 from queue_service.settings import WorkerSettings
 from queue_service.store.enqueue import EnqueueWriter
+from queue_service.store.jobs import PostgresJobs
+from queue_service.store.sealing import Seals
 from testkit.faults import TcpProxy
 from testkit.signals import eventually
 
@@ -275,3 +277,38 @@ async def test_an_ending_waits_for_a_database_that_is_away(
         await eventually(all_done, 20.0)
         assert len(gate.ran) == 3
         await runner.cleanup()
+
+
+async def test_a_sealed_job_is_opened_to_run_and_one_that_cannot_be_is_not_run(
+    start: Start, database: postgres.Database
+) -> None:
+    await database.execute("update queue set sealed = true, max_attempts = 1 where name = 'work'")
+    keys, seen = f"k1:{crypto.new_key()}", []
+
+    async def echo(args: Any, ctx: handler.Context) -> Any:
+        seen.append(args)
+        return args
+
+    writer = EnqueueWriter(database, Seals.of(keys))
+    jobs = [
+        NewJob(id=ids.new_id(), kind="echo", queue="work", args={"n": n}, fingerprint="f")
+        for n in range(2)
+    ]
+    await writer.put_all(jobs)
+    first, second = (job.id for job in jobs)
+    steal = "update queue_job set args = (select args from queue_job where id = $1) where id = $2"
+    await database.execute(steal, first, second)
+    await start(of(echo, "echo"), queue_keys=keys)
+
+    async def over() -> bool:
+        return await states(database) == {"completed": 1, "failed": 1}
+
+    await eventually(over)
+    assert seen == [{"n": 0}]
+    rows = await database.fetch("select id, errors, result from any_job")
+    told = {UUID(bytes=row["id"].bytes): row for row in rows}
+    assert told[second]["errors"][-1]["type"] == "decrypt_failed"
+    assert isinstance(told[first]["result"], str)
+    opened = await PostgresJobs(database, seals=Seals.of(keys)).get(first)
+    assert opened is not None
+    assert opened.result == {"n": 0}

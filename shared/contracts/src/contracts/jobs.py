@@ -17,6 +17,10 @@ MAX_ARGS_BYTES = 256 * 1024
 
 Kind = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\s]+$")]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+# `args` is all of them, `args.<member>` one.
+UniqueField = Annotated[
+    str, StringConstraints(max_length=80, pattern=r"^(shop|kind|queue|args(\..+)?)$")
+]
 
 
 class JobState(StrEnum):
@@ -71,12 +75,33 @@ class JobSpec(Said):
         return self
 
 
+class Unique(Said):
+    """One job at a time that is the same, always within its shop and kind: `by` what, or under a
+    `key` of the caller's own. It holds while the job is live, in one of `states`; with `window_s`
+    for so long after its creation instead, with both as long as either does."""
+
+    by: list[UniqueField] | None = Field(None, min_length=1, max_length=20)
+    key: str | None = Field(None, min_length=1, max_length=255)
+    window_s: float | None = Field(None, gt=0, le=YEAR_S)
+    states: list[Literal["held", "scheduled", "ready", "running", "retrying"]] | None = Field(
+        None, min_length=1
+    )
+    on_conflict: Literal["ignore", "replace", "extend", "reject"] = "ignore"
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.by is None) == (self.key is None):
+            raise ValueError("give by or key, one of them")
+        return self
+
+
 class JobCreate(JobSpec):
     """`POST /v1/jobs`."""
 
     kind: Kind
     queue: Name = "default"
     id: UUID | None = None
+    unique: Unique | None = None
 
     @field_validator("id")
     @classmethod
@@ -161,6 +186,38 @@ class JobPage(Answer):
     next_cursor: str | None = None
 
 
+class JobFilter(Said):
+    """Which jobs; all of what is said must be so. `since` is inclusive, `until` is not."""
+
+    queue: str | None = None
+    state: JobState | None = None
+    shop: Shop | None = None
+    kind: str | None = None
+    tag: str | None = None
+    batch_id: UUID | None = None
+    since: Moment | None = None
+    until: Moment | None = None
+
+    @model_validator(mode="after")
+    def _narrow(self) -> Self:
+        if all(value is None for _name, value in self):
+            raise ValueError("say which jobs: a filter of nothing would match all")
+        return self
+
+
+class JobsSelect(Said):
+    """`POST /v1/jobs:cancel` and `:retry`. With `dry_run` nothing is done."""
+
+    filter: JobFilter
+    dry_run: bool = False
+
+
+class Matched(Answer):
+    """How many jobs match at this moment, of the newest million."""
+
+    matched: int
+
+
 class PageQuery(Query):
     """A list without filters."""
 
@@ -185,6 +242,8 @@ class QueuePut(Said):
     timeout_s: float | None = Field(None, gt=0, le=86400)
     retry: RetryPolicy | None = None
     weights: dict[Shop, Annotated[float, Field(gt=0, le=1000)]] | None = None
+    sealed: bool | None = None
+    drop_on_finish: bool | None = None
 
 
 class Queue(Answer):
@@ -199,6 +258,8 @@ class Queue(Answer):
     retry: RetryPolicy
     paused: bool
     weights: dict[str, float] = Field(default_factory=dict)
+    sealed: bool = False
+    drop_on_finish: bool = False
     depth: dict[str, int]
     oldest_ready_age_s: float | None = None
 

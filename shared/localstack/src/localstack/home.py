@@ -1,6 +1,6 @@
 """The home of one stack: what it keeps between runs, and the lock that says it is in use.
 
-Of secrets it holds the admin key, the session keys and the service keys, each for its owner's
+Of secrets it holds the admin key, the keys that seal and the service keys, each for its owner's
 eyes alone; every other secret reaches the processes by their environment and is new at each start.
 """
 
@@ -45,6 +45,7 @@ class Home:
         self.sandbox_messages = self.path / "sandbox" / "messages.ndjson"
         self.admin_key_file = self.path / "admin.key"
         self.session_keys_file = self.keys / "session.keys"
+        self.queue_keys_file = self.keys / "queue.keys"
         self._lock: IO[str] | None = None
 
     def open(self) -> None:
@@ -65,15 +66,16 @@ class Home:
         return self.admin_key_file.read_text().strip()
 
     def ensure_keys(self, services: Iterable[str]) -> None:
-        """A signing pair per service, and the key that seals sessions: made once."""
+        """A signing pair per service, and the keys that seal: made once."""
         for service in services:
             private, public = self.service_key(service), self.public_keys / f"{service}.pub"
             if not (private.exists() and public.exists()):
                 private_pem, public_pem = crypto.new_service_key()
                 _write_secret(private, private_pem)
                 public.write_text(public_pem)
-        if not self.session_keys_file.exists():
-            _write_secret(self.session_keys_file, f"k1:{crypto.new_key()}")
+        for path in (self.session_keys_file, self.queue_keys_file):
+            if not path.exists():
+                _write_secret(path, f"k1:{crypto.new_key()}")
 
     def service_key(self, service: str) -> Path:
         return self.keys / f"{service}.pem"

@@ -176,12 +176,23 @@ class Plan:
                 return {"SESSION_KEYS": self.settings.session_keys.get_secret_value()}
             case "session-service":
                 return {"SESSION_KEYS_FILE": str(self.home.session_keys_file)}
-            case "queue-service" if self.with_sandbox:
-                return {
-                    "SMS_PROVIDER": SmsProvider.SANDBOX,
-                    "TWILIO_BASE_URL": self.sandbox_url,
-                    "TWILIO_ACCOUNT_SID": secrets.sandbox_sid,
-                    "TWILIO_AUTH_TOKEN": secrets.sandbox_token,
-                }
+            case "queue-service":
+                return self._of_queue_service(secrets)
             case _:
                 return {}
+
+    def _of_queue_service(self, secrets: Secrets) -> dict[str, str]:
+        keys = self.settings.queue_keys
+        found = (
+            {"QUEUE_KEYS": keys.get_secret_value()}
+            if keys is not None
+            else {"QUEUE_KEYS_FILE": str(self.home.queue_keys_file)}
+        )
+        if self.with_sandbox:
+            found |= {
+                "SMS_PROVIDER": SmsProvider.SANDBOX,
+                "TWILIO_BASE_URL": self.sandbox_url,
+                "TWILIO_ACCOUNT_SID": secrets.sandbox_sid,
+                "TWILIO_AUTH_TOKEN": secrets.sandbox_token,
+            }
+        return found

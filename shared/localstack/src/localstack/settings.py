@@ -152,6 +152,9 @@ class StackSettings(BaseModel):
     session_keys: Annotated[SecretStr, AfterValidator(_keyring)] | None = Field(
         None, description="k2:base64,k1:base64, the first seals; generated into the home"
     )
+    queue_keys: Annotated[SecretStr, AfterValidator(_keyring)] | None = Field(
+        None, description="The same for the secrets of push handlers"
+    )
 
 
 def load(environ: Mapping[str, str]) -> StackSettings:

@@ -62,13 +62,15 @@ def test_keys_are_made_once_and_work(home: Home) -> None:
     )
     verifier = crypto.Verifier.from_directory(service="queue-service", directory=home.public_keys)
     assert verifier.verify(minter.mint("queue-service")).service == "gateway"
-    crypto.Keyring(home.session_keys_file.read_text().strip())
+    for path in (home.session_keys_file, home.queue_keys_file):
+        crypto.Keyring(path.read_text().strip())
 
 
 def test_secrets_are_for_their_owner_alone(home: Home) -> None:
     home.admin_key(None)
     home.ensure_keys(["gateway"])
-    secrets = [home.admin_key_file, home.session_keys_file, home.service_key("gateway")]
+    sealing = [home.session_keys_file, home.queue_keys_file]
+    secrets = [home.admin_key_file, *sealing, home.service_key("gateway")]
     assert {path.stat().st_mode & 0o777 for path in secrets} == {0o600}
     assert home.logs.stat().st_mode & 0o077 == 0
     assert not list(home.path.rglob("*.new"))

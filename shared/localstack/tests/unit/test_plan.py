@@ -62,12 +62,18 @@ def test_who_listens_everywhere_is_called_on_loopback() -> None:
 def test_secrets_reach_only_those_that_need_them() -> None:
     knows = {
         secret: {one.name for one in PROCESSES if secret in environment(one.name).values()}
-        for secret in ("the-admin-key", "the-sandbox-token", "/home/keys/session.keys")
+        for secret in (
+            "the-admin-key",
+            "the-sandbox-token",
+            "/home/keys/session.keys",
+            "/home/keys/queue.keys",
+        )
     }
     assert knows == {
         "the-admin-key": {"gateway"},
         "the-sandbox-token": {"queue-service", "queue-worker"},
         "/home/keys/session.keys": {"session-service"},
+        "/home/keys/queue.keys": {"queue-service", "queue-worker"},
     }
 
 

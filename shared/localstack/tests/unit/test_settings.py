@@ -51,6 +51,7 @@ def test_empty_is_unset_and_strangers_are_ignored() -> None:
         ("SHOPIFY_SHOP_ORIGIN", "https://shop.example"),
         ("SHOPIFY_SHOP_ORIGIN", "http://{shop}"),
         ("SESSION_KEYS", "k1:hunter2"),
+        ("QUEUE_KEYS", "k1:hunter2"),
         ("LOG_LEVEL", "LOUD"),
         ("DRAIN_TIMEOUT_S", "0"),
         ("TRUSTED_HOPS", "-1"),

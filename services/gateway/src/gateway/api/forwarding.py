@@ -1,12 +1,13 @@
 """Passing a request on to its owner, and the answer back: what travels and what does not."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from chassis.kernel import errors
-from chassis.web import body, trace
+from chassis.web import body, health, trace
 from gateway.api import door
 from gateway.api import keys as app_keys
 from gateway.core import ports
@@ -27,6 +28,9 @@ NOT_OUTWARDS = HOP_BY_HOP | {"server", "date", "set-cookie", "traceparent", "mai
 REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
 WHOLE_BYTES = 1024 * 1024
 DEFAULT_S = 5.0
+HANG_UP_CHECK_S = 0.2
+# For the metrics alone: nobody hears it.
+HUNG_UP = 499
 
 
 async def call(
@@ -34,6 +38,22 @@ async def call(
 ) -> web.StreamResponse:
     """A request with a small body, answered as a whole or as a stream."""
     return await _forward(request, owner, await _read(request), timeout_s)
+
+
+async def poll(request: web.Request, owner: str) -> web.StreamResponse:
+    """A call that its owner may hold for long. It ends when the caller hangs up, so that what it
+    waits for stays with the owner; and when the gateway stops, which it must not hold up."""
+    answering = asyncio.create_task(call(request, owner, timeout_s=0.0))
+    try:
+        while not answering.done():
+            await asyncio.wait((answering,), timeout=HANG_UP_CHECK_S)
+            if request.transport is None or request.transport.is_closing():
+                return web.Response(status=HUNG_UP)
+            if request.app[health.HEALTH].is_stopping and not answering.done():
+                raise errors.Unavailable("the gateway stops; ask again", retry_after_s=1.0)
+        return await answering
+    finally:
+        answering.cancel()
 
 
 async def upload(request: web.Request, owner: str) -> web.StreamResponse:

@@ -63,6 +63,8 @@ def _passing_on(offer: Offer) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         if offer.is_upload:
             return await forwarding.upload(request, offer.owner)
+        if offer.timeout_s == 0:
+            return await forwarding.poll(request, offer.owner)
         if cached.wants(request, offer):
             return await cached.answer(request, offer)
         return await forwarding.call(request, offer.owner, timeout_s=offer.timeout_s)

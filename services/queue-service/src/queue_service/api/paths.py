@@ -27,7 +27,7 @@ def id_of(request: web.Request) -> UUID:
 def name_of(request: web.Request) -> str:
     name = request.match_info["name"]
     if not _NAME.fullmatch(name):
-        raise errors.NotFound("there is no queue of this name")
+        raise errors.NotFound("there is nothing under this name")
     return name
 
 

@@ -25,6 +25,7 @@ def answer(
 
 
 def job(found: Job) -> dict[str, Any]:
+    """What is still sealed is not shown."""
     return {
         "id": str(found.id),
         "queue": found.queue,
@@ -34,8 +35,8 @@ def job(found: Job) -> dict[str, Any]:
         "priority": found.priority,
         "attempt": found.attempt,
         "max_attempts": found.max_attempts,
-        "args": found.args,
-        "result": found.result,
+        "args": {} if found.is_sealed else found.args,
+        "result": None if found.is_sealed else found.result,
         "progress": found.progress,
         "run_at": rfc3339(found.run_at),
         "created_at": rfc3339(found.created_at),
@@ -61,6 +62,8 @@ def queue(found: Queue) -> dict[str, Any]:
         "retry": dict(found.retry),
         "paused": found.paused,
         "weights": dict(found.weights),
+        "sealed": found.sealed,
+        "drop_on_finish": found.drop_on_finish,
         "depth": dict(found.depth),
         "oldest_ready_age_s": found.oldest_ready_age_s,
     }

@@ -2,12 +2,17 @@
 
 from chassis.web.app import SERVICE, Operation
 from contracts import commands
+from contracts import handlers as handler_wire
 from contracts import jobs as wire
-from queue_service.api import batches, jobs, queues, uploads
+from contracts import leases as lease_wire
+from contracts import schedules as schedule_wire
+from queue_service.api import batches, handlers, jobs, leases, queues, schedules, uploads, verbs
 
 JOB = "/v1/jobs/{id:[^/:]+}"
 QUEUE = "/v1/queues/{name:[^/:]+}"
 BATCH = "/v1/batches/{id:[^/:]+}"
+SCHEDULE = "/v1/schedules/{name:[^/:]+}"
+HANDLER = "/v1/handlers/{kind:[^/]+}"
 
 JOBS = (
     Operation(
@@ -70,6 +75,56 @@ JOBS = (
         summary="Cancel a job that waits; tell a running one to stop",
         scope="jobs:write",
         response=wire.Job,
+        tag="jobs",
+    ),
+    Operation(
+        method="POST",
+        path=f"{JOB}:retry",
+        handler=verbs.retry_job,
+        summary="Run a failed or cancelled job again, with as many attempts as it had at first",
+        scope="jobs:write",
+        response=wire.Job,
+        tag="jobs",
+    ),
+    Operation(
+        method="POST",
+        path=f"{JOB}:run-now",
+        handler=verbs.run_job_now,
+        summary="Start a job that waits for its time",
+        scope="jobs:write",
+        response=wire.Job,
+        tag="jobs",
+    ),
+    Operation(
+        method="POST",
+        path="/v1/jobs:cancel",
+        handler=verbs.cancel_jobs,
+        summary="Cancel all jobs that match, in the background",
+        scope="jobs:write",
+        request=wire.JobsSelect,
+        response=wire.Matched,
+        timeout_s=10.0,
+        tag="jobs",
+    ),
+    Operation(
+        method="POST",
+        path="/v1/jobs:retry",
+        handler=verbs.retry_jobs,
+        summary="Retry all failed and cancelled jobs that match, in the background",
+        scope="jobs:write",
+        request=wire.JobsSelect,
+        response=wire.Matched,
+        timeout_s=10.0,
+        tag="jobs",
+    ),
+    Operation(
+        method="DELETE",
+        path="/v1/shops/{shop}/jobs",
+        handler=verbs.forget_shop,
+        summary="End a shop's jobs and forget what they were, in the background",
+        scope="jobs:write",
+        response=wire.Matched,
+        timeout_s=10.0,
         tag="jobs",
     ),
 )
@@ -225,6 +280,144 @@ BATCHES = (
         response=wire.Batch,
         tag="batches",
     ),
+    Operation(
+        method="POST",
+        path=f"{BATCH}:retry-failed",
+        handler=verbs.retry_failed,
+        summary="Retry the failed jobs of a batch, in place and in the background",
+        scope="jobs:write",
+        response=wire.Batch,
+        tag="batches",
+    ),
 )
 
-ROUTES = (*JOBS, *QUEUES, *BATCHES)
+LEASES = (
+    Operation(
+        method="POST",
+        path=f"{QUEUE}:lease",
+        handler=leases.lease_jobs,
+        summary="Lease jobs of a queue that is pulled, waiting for some if asked to",
+        scope="jobs:write",
+        request=lease_wire.LeaseAsk,
+        response=lease_wire.LeasedJobs,
+        timeout_s=0,
+        tag="leases",
+    ),
+    Operation(
+        method="POST",
+        path="/v1/leases:settle",
+        handler=leases.settle_leases,
+        summary="Say how leased jobs ended, each by itself; lease the next ones if asked to",
+        scope="jobs:write",
+        request=lease_wire.LeasesSettle,
+        response=lease_wire.LeasesSettled,
+        timeout_s=0,
+        tag="leases",
+    ),
+    Operation(
+        method="POST",
+        path="/v1/leases:release",
+        handler=leases.release_leases,
+        summary="Give back jobs that were not started, their attempt unspent",
+        scope="jobs:write",
+        request=lease_wire.LeasesRelease,
+        response=lease_wire.LeasesSettled,
+        tag="leases",
+    ),
+    Operation(
+        method="POST",
+        path="/v1/leases:heartbeat",
+        handler=leases.beat_leases,
+        summary="Keep leases, leave progress, hear which are lost and which to stop",
+        scope="jobs:write",
+        request=lease_wire.LeasesHeartbeat,
+        response=lease_wire.LeasesBeaten,
+        tag="leases",
+    ),
+    Operation(
+        method="POST",
+        path="/v1/leases:mark",
+        handler=leases.mark_lease,
+        summary="Leave a durable mark before an outside effect; 409 lease_lost without a lease",
+        scope="jobs:write",
+        request=lease_wire.LeaseMark,
+        response=lease_wire.LeaseMarked,
+        tag="leases",
+    ),
+)
+
+SCHEDULES = (
+    Operation(
+        method="GET",
+        path="/v1/schedules",
+        handler=schedules.list_schedules,
+        summary="Schedules by name",
+        scope="jobs:read",
+        query=wire.PageQuery,
+        response=schedule_wire.SchedulePage,
+        tag="schedules",
+    ),
+    Operation(
+        method="GET",
+        path=SCHEDULE,
+        handler=schedules.get_schedule,
+        summary="A schedule and when it fires next",
+        scope="jobs:read",
+        response=schedule_wire.Schedule,
+        tag="schedules",
+    ),
+    Operation(
+        method="PUT",
+        path=SCHEDULE,
+        handler=schedules.put_schedule,
+        summary="Make a schedule, or put another in its place",
+        scope="jobs:write",
+        request=schedule_wire.SchedulePut,
+        response=schedule_wire.Schedule,
+        also=(201,),
+        tag="schedules",
+    ),
+    Operation(
+        method="DELETE",
+        path=SCHEDULE,
+        handler=schedules.delete_schedule,
+        summary="Delete a schedule; the jobs of its fires stay",
+        scope="jobs:write",
+        status=204,
+        tag="schedules",
+    ),
+)
+
+HANDLERS = (
+    Operation(
+        method="GET",
+        path=HANDLER,
+        handler=handlers.get_handler,
+        summary="The push handler of a kind, without its secret",
+        scope="queues:admin",
+        response=handler_wire.Handler,
+        tag="handlers",
+    ),
+    Operation(
+        method="PUT",
+        path=HANDLER,
+        handler=handlers.put_handler,
+        summary="Have a kind run by a URL; a secret that is made now is told this once",
+        scope="queues:admin",
+        request=handler_wire.HandlerPut,
+        response=handler_wire.Handler,
+        also=(201,),
+        tag="handlers",
+    ),
+    Operation(
+        method="DELETE",
+        path=HANDLER,
+        handler=handlers.delete_handler,
+        summary="Call the URL of a kind no more",
+        scope="queues:admin",
+        status=204,
+        tag="handlers",
+    ),
+)
+
+ROUTES = (*JOBS, *QUEUES, *LEASES, *BATCHES, *SCHEDULES, *HANDLERS)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, assert_never
+from typing import Any, Protocol, assert_never
 from uuid import UUID
 
 from chassis.kernel import backoff
@@ -23,6 +23,7 @@ class Claimed:
     """A job that this worker runs under `lease_no`.
 
     `retry` is the job's policy, else its queue's; `timeout_s` None leaves it to the handler.
+    `is_sealed`: at rest its args are sealed; `is_broken`: and cannot be opened.
     """
 
     id: UUID
@@ -41,10 +42,31 @@ class Claimed:
     created_at: datetime
     run_at: datetime
     args: Mapping[str, Any]
+    is_sealed: bool = False
+    is_broken: bool = False
 
     @property
     def is_last(self) -> bool:
         return self.attempt >= self.max_attempts
+
+
+class Attempt(Protocol):
+    """What must be known of an attempt to write down how it ended."""
+
+    @property
+    def id(self) -> UUID: ...
+
+    @property
+    def lease_no(self) -> int: ...
+
+    @property
+    def attempt(self) -> int: ...
+
+    @property
+    def is_last(self) -> bool: ...
+
+    @property
+    def retry(self) -> Mapping[str, float]: ...
 
 
 class Verb(StrEnum):
@@ -62,7 +84,7 @@ class Verb(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
     """`error` is one element of the job's `errors`. `unmark`: marks of once() go, since the effect
-    did not happen or the job is over."""
+    did not happen or the job is over. `is_sealed`: the result is to be sealed at rest."""
 
     id: UUID
     lease_no: int
@@ -71,6 +93,7 @@ class Settlement:
     result: Any = None
     error: Mapping[str, Any] | None = None
     unmark: bool = False
+    is_sealed: bool = False
 
 
 class Status(StrEnum):
@@ -112,7 +135,7 @@ class Ended:
 
 
 def settlement(
-    job: Claimed, ended: Ended, *, uniform: backoff.Uniform = random.uniform
+    job: Attempt, ended: Ended, *, uniform: backoff.Uniform = random.uniform
 ) -> Settlement:
     """What is written down for an attempt that ended like this."""
     match ended.ending:
@@ -157,7 +180,7 @@ def without_handler(job: Claimed, now: datetime) -> Ending:
 
 
 def _again(
-    job: Claimed,
+    job: Attempt,
     ended: Ended,
     raised: Raised,
     delay_s: float | None,
@@ -186,7 +209,7 @@ def _again(
     )
 
 
-def _final(job: Claimed, ended: Ended, verb: Verb, raised: Raised) -> Settlement:
+def _final(job: Attempt, ended: Ended, verb: Verb, raised: Raised) -> Settlement:
     return Settlement(
         id=job.id,
         lease_no=job.lease_no,
@@ -196,7 +219,7 @@ def _final(job: Claimed, ended: Ended, verb: Verb, raised: Raised) -> Settlement
     )
 
 
-def _may_be_marked(job: Claimed, ended: Ended) -> bool:
+def _may_be_marked(job: Attempt, ended: Ended) -> bool:
     return ended.is_marked or job.lease_no > 1
 
 

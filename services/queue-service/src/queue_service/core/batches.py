@@ -19,6 +19,7 @@ from contracts import jobs as wire
 from queue_service.core import ports
 from queue_service.core.enqueue import due_at, key_reused, unknown_queue
 from queue_service.core.jobs import NewJob
+from queue_service.core.unique import unique_of
 
 # Under this name the args of an `on_complete` job tell how the batch ended.
 COUNTS = "batch"
@@ -227,13 +228,14 @@ def completion_job(batch: Batch, at: datetime) -> NewJob | None:
     if batch.on_complete is None:
         return None
     said = wire.JobCreate.model_validate_json(json.dumps(batch.on_complete))
+    shop = said.shop or batch.shop
     return NewJob(
         id=ids.derived_id("batch", str(batch.id), "complete"),
         kind=said.kind,
         queue=said.queue,
         args={**said.args, COUNTS: _counts(batch, at)},
         fingerprint=canonical.fingerprint(batch.on_complete),
-        shop=said.shop or batch.shop,
+        shop=shop,
         priority=said.priority,
         run_at=due_at(said, at),
         max_attempts=said.max_attempts,
@@ -241,6 +243,7 @@ def completion_job(batch: Batch, at: datetime) -> NewJob | None:
         tags=said.tags,
         retry=said.retry.model_dump() if said.retry is not None else None,
         notify=said.notify,
+        unique=unique_of(said, shop=shop),
     )
 
 

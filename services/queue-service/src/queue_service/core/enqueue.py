@@ -19,6 +19,7 @@ from contracts import commands
 from contracts import jobs as wire
 from queue_service.core.jobs import Intake, NewJob, Stored, Verdict
 from queue_service.core.ports import Job, JobStore, Rejection
+from queue_service.core.unique import unique_of
 
 # No Idempotency-Key that came in a header can hold it: the gateway marks places the same way.
 PLACE_MARK = "\x1f"
@@ -29,11 +30,12 @@ QUEUE_POINTER = "/queue"
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one. Without job and fault: nothing was wrong with it, but with another of an
-    all-or-nothing call."""
+    all-or-nothing call. `is_merged`: its own id stands for the job too."""
 
     id: UUID
     job: Job | None = None
     is_new: bool = False
+    is_merged: bool = False
     fault: errors.Fault | None = None
 
 
@@ -95,6 +97,12 @@ def commanded(accepted: commands.AcceptedJob) -> NewJob:
     )
 
 
+def derived(said: wire.JobCreate, *, id: UUID, shop: str | None, now: datetime) -> NewJob:  # noqa: A002
+    """A job of our own making, under an id that comes out the same whoever makes it."""
+    document = said.model_dump(mode="json", exclude_unset=True)
+    return _new(said, id=id, shop=shop, fingerprint=_print_of(document), now=now)
+
+
 def _stamped(said: wire.JobCreate, fingerprint: str, stamp: Stamp, key: str | None) -> NewJob:
     scope = stamp.shop or said.shop or ""
     identifier = said.id or (
@@ -113,8 +121,10 @@ def _stamped(said: wire.JobCreate, fingerprint: str, stamp: Stamp, key: str | No
     )
 
 
-def _new(said: wire.JobCreate, *, now: datetime, **rest: Any) -> NewJob:
+def _new(said: wire.JobCreate, *, now: datetime, shop: str | None, **rest: Any) -> NewJob:
     return NewJob(
+        shop=shop,
+        unique=unique_of(said, shop=shop),
         kind=said.kind,
         queue=said.queue,
         args=said.args,
@@ -223,7 +233,7 @@ class Enqueue:
         return await _in_time(self._intake.put_all(jobs))
 
     async def _outcomes(self, jobs: Sequence[NewJob], stored: Sequence[Stored]) -> list[Outcome]:
-        known = [one.id for one in stored if one.verdict is Verdict.EXISTING]
+        known = [one.id for one in stored if one.verdict in (Verdict.EXISTING, Verdict.MERGED)]
         before = await self._jobs.many(known) if known else {}
         return [
             _outcome(job, one, before.get(one.id)) for job, one in zip(jobs, stored, strict=True)
@@ -243,9 +253,9 @@ def _outcome(job: NewJob, stored: Stored, before: Job | None) -> Outcome:
     match stored.verdict:
         case Verdict.CREATED:
             return Outcome(stored.id, job=_as_stored(job, stored), is_new=True)
-        case Verdict.EXISTING if before is not None:
-            return Outcome(stored.id, job=before)
-        case Verdict.EXISTING:
+        case Verdict.EXISTING | Verdict.MERGED if before is not None:
+            return Outcome(before.id, job=before, is_merged=stored.verdict is Verdict.MERGED)
+        case Verdict.EXISTING | Verdict.MERGED:
             gone = errors.Conflict(
                 f"the key stands for the job {stored.id}, which has ended and is no longer kept",
                 code="job_finished",
@@ -263,6 +273,10 @@ def _fault_of(job: NewJob, stored: Stored, pointer: str) -> errors.Fault | None:
             return key_reused()
         case Verdict.UNKNOWN_QUEUE:
             return unknown_queue(job.queue, pointer)
+        case Verdict.UNIQUE_CONFLICT:
+            return errors.Conflict(
+                f"the job {stored.id} is the same and was there first", code="unique_conflict"
+            )
         case _:
             return None
 
@@ -272,6 +286,8 @@ def _kept_promise(job: NewJob, outcome: Outcome) -> Outcome:
     if outcome.fault is not None and outcome.fault.code == "idempotency_key_reused":
         detail = f"the Idempotency-Key stands for the job {outcome.id}, which has another body"
         return Outcome(job.id, fault=errors.Invalid(detail, code=outcome.fault.code))
+    if outcome.is_merged:
+        return outcome
     if outcome.fault is None and outcome.id != job.id:
         detail = f"the Idempotency-Key stands for the job {outcome.id}, which is the same"
         return Outcome(job.id, fault=errors.Conflict(detail))

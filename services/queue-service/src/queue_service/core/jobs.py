@@ -9,6 +9,17 @@ from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unique:
+    """A job that is to be the only one under `key` (16 bytes) while it is in one of `states`, and
+    for `window_s` from its creation. `on_conflict` is what becomes of the one that was there."""
+
+    key: bytes
+    on_conflict: str
+    states: Sequence[str] = ()
+    window_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
     """A job to store. None means the queue's default; `run_at` None means at once.
 
@@ -37,20 +48,23 @@ class NewJob:
     scope: str = ""
     key: str | None = None
     is_secret: bool = False
+    unique: Unique | None = None
 
 
 class Verdict(StrEnum):
     CREATED = "created"
     EXISTING = "existing"
+    MERGED = "merged"
     ID_TAKEN = "id_taken"
     KEY_REUSED = "key_reused"
     UNKNOWN_QUEUE = "unknown_queue"
+    UNIQUE_CONFLICT = "unique_conflict"
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What became of one. `id` is the job's, which for a repeated key is an earlier one's; the rest
-    is known of live jobs only."""
+    """What became of one. `id` is the job's: for a repeated key an earlier one's, for one merged or
+    in conflict that of the unique job. The rest is known of live jobs only."""
 
     verdict: Verdict
     id: UUID
@@ -61,7 +75,7 @@ class Stored:
 
     @property
     def is_good(self) -> bool:
-        return self.verdict in (Verdict.CREATED, Verdict.EXISTING)
+        return self.verdict in (Verdict.CREATED, Verdict.EXISTING, Verdict.MERGED)
 
 
 class Intake(Protocol):

@@ -100,6 +100,10 @@ class Days(Protocol):
 
     async def forget_keys(self, *, older_than_d: int, limit: int) -> int: ...
 
+    async def forget_leavings(self, *, older_than_d: int, limit: int) -> int:
+        """Ids of merged jobs, keys of windows that are over, sweeps that are done."""
+        ...
+
     async def overflowing(self) -> int:
         """Rows for which no day was there."""
         ...

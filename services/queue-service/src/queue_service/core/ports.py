@@ -11,7 +11,7 @@ from queue_service.core.jobs import NewJob
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A job as its readers see it, live or in history."""
+    """A job as its readers see it, live or in history. Sealed args are a text."""
 
     id: UUID
     queue: str
@@ -21,7 +21,7 @@ class Job:
     priority: int
     attempt: int
     max_attempts: int
-    args: Mapping[str, Any]
+    args: Mapping[str, Any] | str
     run_at: datetime
     created_at: datetime
     started_at: datetime | None = None
@@ -32,6 +32,10 @@ class Job:
     progress: Any = None
     result: Any = None
     worker: UUID | None = None
+
+    @property
+    def is_sealed(self) -> bool:
+        return isinstance(self.args, str)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +108,8 @@ class Queue:
     retry: Mapping[str, float]
     weights: Mapping[str, float]
     paused: bool
+    sealed: bool = False
+    drop_on_finish: bool = False
     depth: Mapping[str, int] = field(default_factory=dict)
     oldest_ready_age_s: float | None = None
 

@@ -52,8 +52,9 @@ def seeds(concurrency: Mapping[str, int]) -> list[Queue]:
 
 
 class Queues:
-    def __init__(self, queues: QueueStore) -> None:
+    def __init__(self, queues: QueueStore, *, can_seal: bool = False) -> None:
         self._queues = queues
+        self._can_seal = can_seal
 
     async def get(self, name: str) -> Queue:
         queue = await self._queues.get(name)
@@ -66,15 +67,21 @@ class Queues:
 
     async def put(self, name: str, change: Mapping[str, Any]) -> tuple[Queue, bool]:
         """(queue, created now). What is not said stays as it is."""
-        _require_values(change)
+        self._require_good(change)
         created = await self._queues.create(fresh(name, **change))
         return (await self.get(name), True) if created else (await self.change(name, change), False)
 
     async def change(self, name: str, change: Mapping[str, Any]) -> Queue:
-        _require_values(change)
+        self._require_good(change)
         if not await self._queues.change(name, change):
             raise no_such_queue(name)
         return await self.get(name)
+
+    def _require_good(self, change: Mapping[str, Any]) -> None:
+        _require_values(change)
+        if change.get("sealed") and not self._can_seal:
+            detail = "there are no keys to seal with: set QUEUE_KEYS"
+            raise errors.Invalid(f"/sealed: {detail}", flaws=[errors.Flaw("/sealed", detail)])
 
     async def delete(self, name: str) -> None:
         deleted = await self._queues.delete(name)

@@ -11,11 +11,17 @@ CANCELLED = "cancelled"
 
 
 class Jobs:
-    def __init__(self, jobs: JobStore) -> None:
+    """`opened` shows what is sealed, to those who may read."""
+
+    def __init__(self, jobs: JobStore, *, opened: JobStore) -> None:
         self._jobs = jobs
+        self._opened = opened
 
     async def get(self, job_id: UUID, *, shop: str | None) -> Job:
-        job = await self._jobs.get(job_id)
+        return await self._get(self._opened, job_id, shop)
+
+    async def _get(self, jobs: JobStore, job_id: UUID, shop: str | None) -> Job:
+        job = await jobs.get(job_id)
         if job is None or (shop is not None and job.shop != shop):
             raise no_such_job()
         return job
@@ -27,7 +33,7 @@ class Jobs:
             if wanted.shop not in (None, shop):
                 raise other_shop()
             wanted = replace(wanted, shop=shop)
-        return await self._jobs.newest(wanted, after=after, limit=limit)
+        return await self._opened.newest(wanted, after=after, limit=limit)
 
     async def cancel(self, job_id: UUID, *, shop: str | None) -> Job:
         """What waits ends now, what runs is told to stop. Cancelling twice is cancelling once."""
@@ -36,8 +42,8 @@ class Jobs:
             raise no_such_job()
         if shop is not None and job.shop != shop:
             raise other_shop("")
-        told = await self._jobs.cancel(job_id)
-        job = await self.get(job_id, shop=shop)
+        told = await self._jobs.cancel(job.id)
+        job = await self._get(self._jobs, job.id, shop)
         if told is None and job.state != CANCELLED:
             raise errors.Conflict(f"the job is {job.state}", code="job_finished")
         return job

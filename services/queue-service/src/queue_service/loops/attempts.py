@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
 from chassis import logs
+from chassis.crypto import SealBroken
 from chassis.kernel.clock import Clock
 from mainstay.handler import Cancel, Handler
 from queue_service import metrics
@@ -90,8 +91,9 @@ class Attempts:
             return None
         finally:
             hold.ctx = None
-        metrics.DURATION_S.labels(job.queue).observe(ended.duration_s)
-        return settlement(job, ended)
+        metrics.duration_s(job.queue).observe(ended.duration_s)
+        written = settlement(job, ended)
+        return replace(written, is_sealed=True) if job.is_sealed else written
 
     def on_beat(self, beat: Beat) -> None:
         """Pass on cancellations; notice what the database gave us and we never got."""
@@ -125,9 +127,11 @@ class Attempts:
     async def _ended(self, hold: _Hold, max_age_s: float | None) -> Ended:
         job, now = hold.job, self._clock.now()
         delay = now - max(job.run_at, job.created_at)
-        metrics.START_DELAY_S.labels(job.queue).observe(max(0.0, delay.total_seconds()))
+        metrics.start_delay_s(job.queue).observe(max(0.0, delay.total_seconds()))
         if hold.is_cancelled:
             return Ended(Cancel("cancelled before it started"), now, 0.0)
+        if job.is_broken:
+            return Ended(Raised(SealBroken.code, str(SealBroken()), True), now, 0.0)
         if max_age_s is not None and now - job.created_at > timedelta(seconds=max_age_s):
             expired = Raised("expired", f"it waited longer than {max_age_s:g} s", False)
             return Ended(expired, now, 0.0)

@@ -34,4 +34,5 @@ class Historian(lifecycle.Loop):
         OVERFLOWING.set(await self._store.overflowing())
         longest_d = max(self._kept_d.values())
         forgotten = await self._store.forget_keys(older_than_d=longest_d, limit=KEYS_CHUNK)
-        return forgotten == KEYS_CHUNK
+        left = await self._store.forget_leavings(older_than_d=longest_d, limit=KEYS_CHUNK)
+        return forgotten == KEYS_CHUNK or left >= KEYS_CHUNK

@@ -171,7 +171,7 @@ class Producer(lifecycle.Loop):
     def _count(self, settlement: Settlement, status: Status) -> None:
         self._attempts.drop(settlement.id, settlement.lease_no)
         outcome = "lost" if status is Status.LOST else settlement.verb.value
-        metrics.FINISHED.labels(self.queue.name, outcome).inc()
+        metrics.finished(self.queue.name, outcome).inc()
         if settlement.error is not None:
             log.info(
                 "attempt_failed",

@@ -30,19 +30,28 @@ class PostgresBatchChores:
 
     async def finish(self, batch_id: UUID) -> bool:
         async with self._database.transaction() as connection:
-            if await connection.fetchval(SQL.lock, batch_id) is None:
+            reopened = await connection.fetchval(SQL.lock, batch_id)
+            if reopened is None:
                 return False
             at: datetime = await connection.fetchval(SQL.now)
-            batch = await read_within(connection, batch_id)
-            job = batches.completion_job(batch, at)
-            if job is not None:
-                await self._follow(connection, job)
-            event = batches.completed_event(batch, at)
-            await outbox.put(connection, [(event.id, event.type, event.model_dump(mode="json"))])
+            # It was told of when it ended first; jobs that were retried since change nothing.
+            job = None if reopened else await self._tell(connection, batch_id, at)
             await connection.execute(SQL.finish, batch_id, at, job.id if job else None)
         if job is not None:
             await self._writer.wake([job])
         return True
+
+    async def _tell(
+        self, connection: postgres.Connection, batch_id: UUID, at: datetime
+    ) -> NewJob | None:
+        """The event, and the job that follows, if there is to be one."""
+        batch = await read_within(connection, batch_id)
+        job = batches.completion_job(batch, at)
+        if job is not None:
+            await self._follow(connection, job)
+        event = batches.completed_event(batch, at)
+        await outbox.put(connection, [(event.id, event.type, event.model_dump(mode="json"))])
+        return job
 
     async def _follow(self, connection: postgres.Connection, job: NewJob) -> None:
         """A queue that has gone since the batch began must not keep it from ending."""

@@ -40,13 +40,13 @@ where finished_at is null and closed_at is not null and completed + failed + can
 order by closed_at limit $1
 
 -- name: lock
-select id from batch
+select reopened from batch
 where id = $1 and finished_at is null and closed_at is not null
     and completed + failed + cancelled >= total
 for update skip locked
 
 -- name: finish
-update batch set finished_at = $2, on_complete_id = $3 where id = $1
+update batch set finished_at = $2, on_complete_id = coalesce(on_complete_id, $3) where id = $1
 
 -- name: now
 select clock_timestamp()

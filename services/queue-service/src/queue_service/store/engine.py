@@ -9,8 +9,11 @@ from typing import Any
 from uuid import UUID
 
 from chassis import postgres, sql
+from chassis.crypto import SealBroken
 from queue_service.core.attempts import Claimed, Settlement, Status
 from queue_service.core.leasing import Claim, Orphan, WorkerQueue
+from queue_service.store.sealing import ARGS, RESULT, Seals
+from queue_service.store.sealing import NONE as NO_SEALS
 
 SQL = sql.queries(__file__)
 
@@ -25,8 +28,9 @@ SETTINGS = {
 
 
 class EngineStore:
-    def __init__(self, database: postgres.Database) -> None:
+    def __init__(self, database: postgres.Database, seals: Seals = NO_SEALS) -> None:
         self._database = database
+        self._seals = seals
 
     async def worker_queues(self) -> list[WorkerQueue]:
         return [WorkerQueue(*row) for row in await self._database.fetch(SQL.worker_queues)]
@@ -37,7 +41,7 @@ class EngineStore:
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Status]:
         """A status for each, in order, after the commit."""
-        rows = await self._database.fetch(SQL.settle, *_columns(settlements))
+        rows = await self._database.fetch(SQL.settle, *_columns(settlements, self._seals))
         return _statuses(len(settlements), rows)
 
     async def settle_and_claim(
@@ -45,7 +49,7 @@ class EngineStore:
     ) -> tuple[list[Status], list[Claimed], list[int]]:
         rows = await self._database.fetch(
             SQL.settle_and_claim,
-            *_columns(settlements),
+            *_columns(settlements, self._seals),
             claim.queue,
             claim.worker,
             claim.want,
@@ -60,7 +64,7 @@ class EngineStore:
             elif row[1] is None:
                 dry.append(row[0])
             else:
-                jobs.append(_claimed(claim.queue, row))
+                jobs.append(_claimed(claim.queue, row, self._seals))
         return _statuses(len(settlements), missed), jobs, dry
 
     async def stage(self, limit: int) -> int:
@@ -85,16 +89,22 @@ class EngineStore:
         return [Orphan(*row) for row in await self._database.fetch(SQL.orphans, limit)]
 
 
-def _columns(settlements: Sequence[Settlement]) -> list[Any]:
+def _columns(settlements: Sequence[Settlement], seals: Seals) -> list[Any]:
     return [
         [one.id for one in settlements],
         [one.lease_no for one in settlements],
         [one.verb.value for one in settlements],
         [one.delay_s for one in settlements],
-        [one.result for one in settlements],
+        [sealed_result(one, one.result, seals) for one in settlements],
         [one.error for one in settlements],
         [one.id for one in settlements if one.unmark],
     ]
+
+
+def sealed_result(settlement: Settlement, result: Any, seals: Seals) -> Any:
+    if result is None or not settlement.is_sealed:
+        return result
+    return seals.seal(result, settlement.id, RESULT)
 
 
 def _statuses(count: int, missed: Iterable[Any]) -> list[Status]:
@@ -104,9 +114,10 @@ def _statuses(count: int, missed: Iterable[Any]) -> list[Status]:
     return statuses
 
 
-def _claimed(queue: str, row: Any) -> Claimed:
+def _claimed(queue: str, row: Any, seals: Seals) -> Claimed:
     (lane, job_id, lease_no, kind, shop, attempt, max_attempts, snoozes, timeout_s, retry, tags,
      batch_id, created_at, run_at, args) = row  # fmt: skip
+    args, is_sealed, is_broken = _opened(args, job_id, seals)
     return Claimed(
         id=job_id,
         lease_no=lease_no,
@@ -124,7 +135,20 @@ def _claimed(queue: str, row: Any) -> Claimed:
         created_at=created_at,
         run_at=run_at,
         args=args,
+        is_sealed=is_sealed,
+        is_broken=is_broken,
     )
+
+
+def _opened(args: Any, job_id: UUID, seals: Seals) -> tuple[Any, bool, bool]:
+    """(args, were sealed, cannot be opened). A job that cannot be run is leased all the same, so
+    that somebody must end it."""
+    if not isinstance(args, str):
+        return args, False, False
+    try:
+        return seals.open(args, job_id, ARGS), True, False
+    except SealBroken:
+        return {}, True, True
 
 
 class HistoryStore:
@@ -149,6 +173,9 @@ class HistoryStore:
     async def forget_keys(self, *, older_than_d: int, limit: int) -> int:
         tag = await self._database.execute(SQL.forget_keys, older_than_d, limit)
         return int(tag.rpartition(" ")[2])
+
+    async def forget_leavings(self, *, older_than_d: int, limit: int) -> int:
+        return int(await self._database.fetchval(SQL.forget_leavings, older_than_d, limit))
 
     async def overflowing(self) -> int:
         """Rows for which no day was there (at most a thousand of each kind are counted)."""

@@ -26,6 +26,7 @@ select stage_jobs($1)
 -- Serialised with rescue by the lock on the job: whoever comes second sees the first.
 with held as (
     select id from queue_job where id = $1 and lease_no = $2 and (state = 'running') is true
+        and (lease_until is null or lease_until > clock_timestamp())
     for update
 ), put as (
     insert into job_mark (job_id, name, lease_no) select id, $3, $2 from held
@@ -46,10 +47,8 @@ delete from worker where beat_at < clock_timestamp() - make_interval(secs => $1)
 -- An anti-join, not a join with dead workers: it also finds those whose worker's row is gone.
 select j.id, j.lease_no, j.lane, j.attempt, j.max_attempts, j.kills
 from queue_job j
-where j.state = 'running' and (
-    (j.worker is not null and not exists (select from worker w where w.id = j.worker))
-    or j.lease_until < clock_timestamp()
-)
+where j.state = 'running' and j.worker is not null
+    and not exists (select from worker w where w.id = j.worker)
 order by j.id limit $1
 
 -- name: keep_history_day
@@ -63,6 +62,9 @@ delete from idempotency_key where (scope, key) in (
     select scope, key from idempotency_key
     where created_at < clock_timestamp() - make_interval(days => $1) limit $2
 )
+
+-- name: forget_leavings
+select forget_leavings($1, $2)
 
 -- name: overflowing
 select (select count(*) from (select from queue_job_done_overflow limit 1000) as d)

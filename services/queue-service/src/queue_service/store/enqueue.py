@@ -6,7 +6,8 @@ job harms itself alone.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,14 +18,22 @@ import asyncpg
 from chassis import postgres, sql
 from chassis.kernel import errors
 from queue_service.core.jobs import NewJob, Stored, Verdict
+from queue_service.store.sealing import ARGS, Seals
+from queue_service.store.sealing import NONE as NO_SEALS
 
 SQL = sql.queries(__file__)
 
+# What the database says of plain args in a queue that is sealed.
+UNSEALED = "MS001"
+REPLACE = "replace"
 MAX_ROWS = 1000
 KNOWN_LANES = 100_000
 NO_LANE = 0
 DEFAULT_PRIORITY = 5
 A_DAY = timedelta(days=1)
+
+
+Put = Callable[[Sequence[NewJob]], Awaitable[list[Stored]]]
 
 
 @dataclass(slots=True)
@@ -43,19 +52,36 @@ class _Undone(Exception):
 
 
 class EnqueueWriter:
-    """The Intake on Postgres. `run()` belongs under a Supervisor."""
+    """The Intake on Postgres; unique jobs go apart. `run()` belongs under a Supervisor."""
 
-    def __init__(self, database: postgres.Database) -> None:
+    def __init__(self, database: postgres.Database, seals: Seals = NO_SEALS) -> None:
         self._database = database
+        self._seals = seals
+        self._sealed: frozenset[str] = frozenset()
         self._lanes: dict[tuple[str, str], int] = {}
         self._waiting: list[_Call] = []
         self._arrived = asyncio.Event()
 
     async def put(self, jobs: Sequence[NewJob]) -> list[Stored]:
+        return await _apart(jobs, plain=self._gather, unique=self._put_unique)
+
+    async def _gather(self, jobs: Sequence[NewJob]) -> list[Stored]:
         call = _Call(jobs)
         self._waiting.append(call)
         self._arrived.set()
         return await call.done
+
+    async def _put_unique(self, jobs: Sequence[NewJob]) -> list[Stored]:
+        """A statement of the call's own: others wait for its keys."""
+        try:
+            async with self._database.connection() as connection:
+                stored = await self.put_within(connection, jobs)
+        except asyncpg.PostgresError as error:
+            if len(jobs) == 1:
+                raise _not_storable(error) from error
+            return [one for job in jobs for one in await self._put_unique([job])]
+        await self.wake(jobs)
+        return stored
 
     async def put_all(self, jobs: Sequence[NewJob]) -> list[Stored]:
         try:
@@ -72,9 +98,67 @@ class EnqueueWriter:
         self, connection: postgres.Connection, jobs: Sequence[NewJob]
     ) -> list[Stored]:
         """Inside the caller's transaction; after its commit `wake(jobs)` is due."""
+        if connection.is_in_transaction():
+            # A refusal would undo all that the caller has done.
+            await self._learn_sealed(connection)
+            return await self._put(connection, jobs)
+        try:
+            return await self._put(connection, jobs)
+        except asyncpg.PostgresError as error:
+            if error.sqlstate != UNSEALED:
+                raise
+        await self._learn_sealed(connection)
+        return await self._put(connection, jobs)
+
+    async def _put(self, connection: postgres.Connection, jobs: Sequence[NewJob]) -> list[Stored]:
         lanes = await self._lanes_of(connection, jobs)
-        rows = await connection.fetch(SQL.enqueue, *_columns(jobs, lanes))
-        return _in_order(jobs, rows)
+
+        async def plain(some: Sequence[NewJob]) -> list[Stored]:
+            rows = await connection.fetch(SQL.enqueue, *_columns(some, self._args(some), lanes))
+            return _in_order(some, rows)
+
+        async def unique(some: Sequence[NewJob]) -> list[Stored]:
+            args = self._args(some)
+            columns = [*_columns(some, args, lanes), *_unique_columns(some)]
+            async with connection.transaction() if self._sealed else nullcontext():
+                rows = await connection.fetch(SQL.enqueue_unique, *columns)
+                stored = _in_order(some, rows)
+                await self._reseal(connection, some, args, stored)
+            return stored
+
+        return await _apart(jobs, plain=plain, unique=unique)
+
+    async def _learn_sealed(self, connection: postgres.Connection) -> None:
+        self._sealed = frozenset(row["name"] for row in await connection.fetch(SQL.sealed))
+
+    def _args(self, jobs: Sequence[NewJob]) -> list[Any]:
+        if not self._sealed:
+            return [job.args for job in jobs]
+        return [
+            self._seals.seal(job.args, job.id, ARGS) if self._is_sealed(job) else job.args
+            for job in jobs
+        ]
+
+    def _is_sealed(self, job: NewJob) -> bool:
+        """What may replace the args of a job in another queue is sealed as well."""
+        if job.unique is not None and job.unique.on_conflict == REPLACE and self._sealed:
+            return self._seals.can_seal
+        return job.queue in self._sealed
+
+    async def _reseal(
+        self,
+        connection: postgres.Connection,
+        jobs: Sequence[NewJob],
+        args: Sequence[Any],
+        stored: Sequence[Stored],
+    ) -> None:
+        changed = [
+            (one.id, given, self._seals.seal(job.args, one.id, ARGS))
+            for job, given, one in zip(jobs, args, stored, strict=True)
+            if one.verdict is Verdict.MERGED and isinstance(given, str)
+        ]
+        if changed:
+            await connection.execute(SQL.reseal, *map(list, zip(*changed, strict=True)))
 
     async def wake(self, jobs: Iterable[NewJob]) -> None:
         """The other half of the handshake with a claimer that found the lane empty."""
@@ -121,7 +205,7 @@ class EnqueueWriter:
         except errors.Fault as fault:
             _fail(call, fault)
         except asyncpg.PostgresError as error:
-            _fail(call, errors.Invalid(f"this cannot be stored: {type(error).__name__}"))
+            _fail(call, _not_storable(error))
 
     async def _store(self, calls: Sequence[_Call]) -> None:
         jobs = [job for call in calls for job in call.jobs]
@@ -154,7 +238,20 @@ class EnqueueWriter:
         return found
 
 
-def _columns(jobs: Sequence[NewJob], lanes: Mapping[tuple[str, str], int]) -> list[Any]:
+async def _apart(jobs: Sequence[NewJob], *, plain: Put, unique: Put) -> list[Stored]:
+    """Plain jobs one way, unique ones another; a verdict for each, in order."""
+    apart = [job for job in jobs if job.unique is not None]
+    if not apart:
+        return await plain(jobs)
+    rest = [job for job in jobs if job.unique is None]
+    first = iter(await plain(rest) if rest else ())
+    second = iter(await unique(apart))
+    return [next(first if job.unique is None else second) for job in jobs]
+
+
+def _columns(
+    jobs: Sequence[NewJob], args: Sequence[Any], lanes: Mapping[tuple[str, str], int]
+) -> list[Any]:
     """One array per column; jobs of unknown queues have no lane and are not stored."""
     told = [job.id for job in jobs if not job.is_secret]
     return [
@@ -162,7 +259,7 @@ def _columns(jobs: Sequence[NewJob], lanes: Mapping[tuple[str, str], int]) -> li
         [lanes.get(_lane(job), NO_LANE) for job in jobs],
         [job.kind for job in jobs],
         [job.fingerprint for job in jobs],
-        [job.args for job in jobs],
+        args,
         _sparse([job.priority for job in jobs], DEFAULT_PRIORITY),
         _sparse([job.run_at for job in jobs]),
         _sparse([job.created_at for job in jobs]),
@@ -177,6 +274,17 @@ def _columns(jobs: Sequence[NewJob], lanes: Mapping[tuple[str, str], int]) -> li
         _sparse([job.key for job in jobs]),
         told,
         _since(told),
+    ]
+
+
+def _unique_columns(jobs: Sequence[NewJob]) -> list[Any]:
+    wanted = [job.unique for job in jobs if job.unique is not None]
+    return [
+        [one.key for one in wanted],
+        [one.window_s for one in wanted],
+        [bool(one.states) for one in wanted],
+        [text_array(one.states) for one in wanted],
+        [one.on_conflict for one in wanted],
     ]
 
 
@@ -224,6 +332,10 @@ def _in_order(jobs: Sequence[NewJob], rows: Sequence[asyncpg.Record]) -> list[St
         created.pop(job.id) if job.id in created else others[place]
         for place, job in enumerate(jobs)
     ]
+
+
+def _not_storable(error: asyncpg.PostgresError) -> errors.Invalid:
+    return errors.Invalid(f"this cannot be stored: {type(error).__name__}")
 
 
 def _fail(call: _Call, fault: errors.Fault) -> None:

@@ -21,5 +21,21 @@ from enqueue_jobs(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19
 )
 
+-- name: enqueue_unique
+select o_index, o_verdict, o_id, o_state, o_run_at, o_created_at, o_max_attempts
+from enqueue_unique_jobs(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+    $22, $23, $24
+)
+
+-- name: sealed
+select name from queue where sealed
+
+-- name: reseal
+-- What took the place of another job's args is sealed anew, for that job.
+update queue_job j set args = g.fresh
+from unnest($1::uuid[], $2::jsonb[], $3::jsonb[]) as g (id, given, fresh)
+where j.id = g.id and j.args = g.given
+
 -- name: wake
 select wake_lanes($1)

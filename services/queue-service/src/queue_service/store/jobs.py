@@ -1,6 +1,7 @@
 """Jobs read, listed, cancelled and rejected."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ import asyncpg
 from chassis import postgres, sql
 from queue_service.core.ports import Job, JobFilter, Page, Position, Rejection
 from queue_service.store.enqueue import text_array
+from queue_service.store.sealing import ARGS, RESULT, Seals
 
 SQL = sql.queries(__file__)
 
@@ -25,16 +27,35 @@ ALL_PARTS = ("live", "done", "failed")
 
 
 class PostgresJobs:
-    def __init__(self, database: postgres.Database, *, scan_max: int = SCAN_MAX) -> None:
+    """What is sealed stays so, unless there are `seals` to open it."""
+
+    def __init__(
+        self,
+        database: postgres.Database,
+        *,
+        seals: Seals | None = None,
+        scan_max: int = SCAN_MAX,
+    ) -> None:
         self._database = database
+        self._seals = seals
         self._scan_max = scan_max
 
     async def get(self, job_id: UUID) -> Job | None:
         return (await self.many([job_id])).get(job_id)
 
     async def many(self, job_ids: Sequence[UUID]) -> dict[UUID, Job]:
-        found = map(_job, await self._database.fetch(SQL.many, job_ids))
-        return {job.id: job for job in found}
+        jobs = map(self._job, await self._database.fetch(SQL.many, job_ids))
+        found = {job.id: job for job in jobs}
+        missing = [job_id for job_id in job_ids if job_id not in found]
+        return found | await self._aliased(missing) if missing else found
+
+    async def _aliased(self, job_ids: Sequence[UUID]) -> dict[UUID, Job]:
+        """Under ids of their own, jobs that were merged into unique ones."""
+        jobs = {}
+        for row in await self._database.fetch(SQL.aliased, job_ids):
+            alias = UUID(bytes=row["alias"].bytes)
+            jobs[alias] = self._job(row)
+        return jobs
 
     async def newest(self, wanted: JobFilter, *, after: Position | None, limit: int) -> Page:
         where = _where(wanted, after)
@@ -47,7 +68,7 @@ class PostgresJobs:
             block, *where, bound, wanted.queue, wanted.state, wanted.shop, wanted.kind, wanted.tag,
             limit + 1,
         )  # fmt: skip
-        jobs = [_job(row) for row in rows[:limit]]
+        jobs = [self._job(row) for row in rows[:limit]]
         if len(rows) > limit:
             return Page(jobs, _position(jobs[-1]))
         return Page(jobs, await self._unseen(where, jobs) if wanted.batch_id is None else None)
@@ -64,6 +85,13 @@ class PostgresJobs:
     async def cancel(self, job_id: UUID) -> str | None:
         state: str | None = await self._database.fetchval(SQL.cancel, job_id)
         return state
+
+    def _job(self, row: asyncpg.Record) -> Job:
+        job = _job(row)
+        if self._seals is None or not job.is_sealed:
+            return job
+        args = self._seals.open(job.args, job.id, ARGS)
+        return replace(job, args=args, result=self._seals.open(job.result, job.id, RESULT))
 
     async def reject(self, rejections: Sequence[Rejection]) -> None:
         async with self._database.transaction() as connection:
@@ -109,7 +137,7 @@ def _order(position: Position) -> tuple[datetime, UUID]:
 
 
 def _job(row: asyncpg.Record) -> Job:
-    given = dict(row)
+    given = {name: value for name, value in row.items() if name != "alias"}
     # The driver's own kind of UUID is none that a JSON writer knows.
     for name in ("id", "batch_id", "worker"):
         if given[name] is not None:

@@ -4,6 +4,14 @@ select
     started_at, finished_at, batch_id, tags, errors, progress, result, worker
 from any_job where id = any($1::uuid[])
 
+-- name: aliased
+select
+    alias.id as alias, a.id, a.queue, a.kind, a.shop, a.state, a.priority, a.attempt,
+    a.max_attempts, a.args, a.run_at, a.created_at, a.started_at, a.finished_at, a.batch_id, a.tags,
+    a.errors, a.progress, a.result, a.worker
+from job_alias alias join any_job a on a.id = alias.job_id
+where alias.id = any($1::uuid[])
+
 -- name: newest
 -- At most $6 jobs are looked at, so that a filter that matches little costs no more than one that
 -- matches much.
@@ -73,7 +81,9 @@ select distinct on (g.id)
         'attempt', 0, 'at', to_char(
             clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
         'type', g.code, 'message', g.message, 'retryable', false)),
-    g.args
+    case when exists (
+        select from queue q where q.name = g.queue and (q.sealed or q.drop_on_finish)
+    ) then '{}' else g.args end
 from unnest(
     $1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::integer[],
     $7::timestamptz[], $8::timestamptz[], $9::text[], $10::text[], $11::jsonb[], $12::text[],
@@ -83,3 +93,4 @@ from unnest(
     code, message
 )
 where not exists (select from any_job a where a.id = g.id)
+    and not exists (select from job_alias a where a.id = g.id)

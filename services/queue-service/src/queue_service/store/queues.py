@@ -12,7 +12,8 @@ SQL = sql.queries(__file__)
 
 COLUMNS = (
     "served_by", "concurrency", "global_limit", "per_shop_limit", "max_attempts", "timeout_s",
-    "max_age_s", "retry", "weights", "paused",
+    "max_age_s", "retry", "weights", "paused", "sealed",
+    "drop_on_finish",
 )  # fmt: skip
 CAPPING = frozenset({"per_shop_limit", "global_limit"})
 ABOUT_LANES = frozenset({"per_shop_limit", "weights"})

@@ -13,23 +13,24 @@ with chosen as (
 )
 select
     q.name, q.served_by, q.concurrency, q.global_limit, q.per_shop_limit, q.max_attempts,
-    q.timeout_s, q.max_age_s, q.retry, q.weights, q.paused,
+    q.timeout_s, q.max_age_s, q.retry, q.weights, q.paused, q.sealed,
+    q.drop_on_finish,
     coalesce(jsonb_object_agg(c.state, c.jobs) filter (where c.state is not null), '{}') as depth,
     case when bool_or(c.state = 'ready') then greatest(extract(epoch from
         clock_timestamp() - min(c.oldest) filter (where c.state = 'ready'))::float8, 0)
     end as oldest_ready_age_s
 from chosen q left join counted c on c.queue = q.name
 group by q.name, q.served_by, q.concurrency, q.global_limit, q.per_shop_limit, q.max_attempts,
-    q.timeout_s, q.max_age_s, q.retry, q.weights, q.paused
+    q.timeout_s, q.max_age_s, q.retry, q.weights, q.paused, q.sealed, q.drop_on_finish
 order by q.name
 
 -- name: create
 with made as (
     insert into queue (
         name, served_by, concurrency, global_limit, per_shop_limit, max_attempts, timeout_s,
-        max_age_s, retry, weights, paused
+        max_age_s, retry, weights, paused, sealed, drop_on_finish
     )
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
     on conflict (name) do nothing
     returning name
 )
@@ -45,7 +46,8 @@ select * from queue where name = $1 for update
 -- name: change
 update queue set
     served_by = $2, concurrency = $3, global_limit = $4, per_shop_limit = $5, max_attempts = $6,
-    timeout_s = $7, max_age_s = $8, retry = $9, weights = $10, paused = $11
+    timeout_s = $7, max_age_s = $8, retry = $9, weights = $10, paused = $11, sealed = $12,
+    drop_on_finish = $13
 where name = $1
 
 -- name: lock_lanes

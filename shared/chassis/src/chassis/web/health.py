@@ -35,6 +35,7 @@ class Health:
     unready_because: Callable[[], str | None] = lambda: None
     seen: dict[str, str] = field(default_factory=dict)
     sampled_at: datetime | None = None
+    is_stopping: bool = False
     _serving: bool = False
 
     def started(self) -> None:
@@ -42,6 +43,7 @@ class Health:
 
     def stopping(self) -> None:
         self._serving = False
+        self.is_stopping = True
 
     @property
     def ready(self) -> bool:

@@ -2,7 +2,7 @@
 -- statement moves it to history. There are no foreign keys on the hot path.
 
 create table queue (
-    name text primary key,
+    name text collate "C" primary key,
     served_by text not null check (served_by in ('worker', 'pull')),
     concurrency integer not null,
     global_limit integer,
@@ -23,8 +23,8 @@ create table queue (
 -- only while there is a cap.
 create table lane (
     id bigint generated always as identity primary key,
-    queue text not null,
-    shop text not null,
+    queue text collate "C" not null,
+    shop text collate "C" not null,
     weight double precision not null default 1,
     vtime double precision not null default 0,
     cap integer,

@@ -49,7 +49,8 @@ end $$;
 
 -- Store new jobs, each once; arrays may be shorter than p_ids where only defaults would follow. Rows
 -- without o_index are what was created. If that is not all, rows with o_index (from 1) tell of each
--- job: existing (same id or key, same body; o_id is the job's), id_taken, key_reused, unknown_queue.
+-- job: existing (same id or key, same body; o_id is the job's), merged (as existing, into a unique
+-- job), id_taken, key_reused, unknown_queue.
 -- The ids of p_check are looked for in history in a later statement than the insert: a job settled
 -- in between would be in neither for a single one. p_since: none of them can have been settled
 -- earlier.
@@ -77,6 +78,7 @@ declare
     v_lanes bigint[];
     v_settled uuid[];
 begin
+    perform require_sealed(p_lanes, p_args);
     if cardinality(p_keys) > 0 then
         with taken as (
             insert into idempotency_key (scope, key, job_id, fingerprint)
@@ -138,8 +140,10 @@ begin
         select array_agg(distinct h.id) into v_settled from queue_job_history h
         where h.id = any(p_check) and h.finished_at >= coalesce(p_since, '-infinity')
             and h.finished_at < v_now + interval '1 day' and h.id = any(v_ids);
+        v_settled := v_settled || array(
+            select a.id from job_alias a where a.id = any(p_check) and a.id = any(v_ids));
     end if;
-    if v_settled is not null then
+    if cardinality(v_settled) > 0 then
         delete from queue_job where id = any(v_settled);
         select coalesce(array_agg(id), '{}'), array_agg(state), array_agg(run_at),
             array_agg(created_at), array_agg(max_attempts), array_agg(lane)
@@ -166,13 +170,15 @@ begin
         case
             when q.name is null then 'unknown_queue'
             when g.reused then 'key_reused'
+            when a.fingerprint = g.fingerprint and coalesce(a.shop, '') = l.shop then 'merged'
+            when a.id is not null then 'id_taken'
             when coalesce(j.fingerprint, h.fingerprint) = g.fingerprint
                 and coalesce(j.shop, h.shop, '') = l.shop then 'existing'
             -- A key outlives its job's history.
             when j.id is null and h.id is null then 'existing'
             else 'id_taken'
         end,
-        g.target, j.state, j.run_at, j.created_at, j.max_attempts
+        coalesce(a.job_id, g.target), j.state, j.run_at, j.created_at, j.max_attempts
     from unnest(v_targets, v_reused, p_lanes, p_fingerprints)
         with ordinality as g (target, reused, lane, fingerprint, n)
     left join lane l on l.id = g.lane
@@ -182,14 +188,18 @@ begin
         select s.id, s.fingerprint, s.shop from queue_job_history s
         where s.id = g.target and j.id is null limit 1
     ) h on true
+    left join job_alias a on a.id = g.target and j.id is null and h.id is null
     order by g.n;
 end $$;
 
 -- Take up to p_want jobs for a worker that is alive: a quantum of each of the lanes served least.
--- Rows without o_id name lanes that gave less than their share: they sleep now and must be woken
+-- With p_lease_s they are leased by time instead, from a queue that is pulled; p_shop: of that shop
+-- alone. Rows without o_id name lanes that gave less than their share: they sleep now and must be woken
 -- (wake_lanes) after this has been committed.
-create function claim_jobs(p_queue text, p_worker uuid, p_want integer, p_lanes integer)
-returns table (
+create function claim_jobs(
+    p_queue text, p_worker uuid, p_want integer, p_lanes integer,
+    p_lease_s double precision default null, p_shop text default null
+) returns table (
     o_lane bigint, o_id uuid, o_lease_no bigint, o_kind text, o_shop text, o_attempt integer,
     o_max_attempts integer, o_snoozes integer, o_timeout_s double precision, o_retry jsonb,
     o_tags text[], o_batch_id uuid, o_created_at timestamptz, o_run_at timestamptz, o_args jsonb
@@ -203,7 +213,10 @@ declare
     v_held uuid[];
 begin
     select * into v_queue from queue where name = p_queue;
-    if v_queue.paused or not exists (select from worker w where w.id = p_worker) then
+    if v_queue.paused
+        or p_lease_s is null and not exists (select from worker w where w.id = p_worker)
+        or p_lease_s is not null and (v_queue.served_by = 'pull') is not true
+    then
         return;
     end if;
     if v_queue.global_limit is not null then
@@ -223,6 +236,7 @@ begin
             select id, cap, running from lane
             where queue = p_queue and active and not paused and (cap is null or running < cap)
                 and (not_before is null or not_before <= clock_timestamp())
+                and (p_shop is null or shop = p_shop)
             order by vtime, id limit least(p_lanes, v_want) for update skip locked
         ) as l
     ) as chosen;
@@ -252,7 +266,9 @@ begin
     with taken as (
         update queue_job j set
             state = 'running', lease_no = j.lease_no + 1, attempt = j.attempt + 1,
-            worker = p_worker, started_at = clock_timestamp(), cancel_requested = false,
+            worker = p_worker, lease_s = p_lease_s,
+            lease_until = clock_timestamp() + make_interval(secs => p_lease_s),
+            started_at = clock_timestamp(), cancel_requested = false,
             counted = l.cap is not null
         from lane l
         where j.id = any(v_ids) and j.id <> all(coalesce(v_held, '{}')) and l.id = j.lane
@@ -290,7 +306,8 @@ end $$;
 
 -- Write down how attempts ended, each only under the lease it ran under. p_verbs: completed,
 -- failed, cancelled are final; retry and snooze come after p_delays seconds; release (attempt
--- unspent) and lost (spent, and counted as a kill) are ready at once. p_unmark: jobs whose marks of
+-- unspent) and lost (spent, and of a worker counted as a kill) are ready at once. Whatever was told
+-- to stop comes back as cancelled. p_unmark: jobs whose marks of
 -- once() go, since the effect did not happen or the job is over. Answers a row for each that was
 -- not settled, by its place from 1: duplicate, when this lease's end is in history already, or
 -- lost. After the commit lanes of released jobs must be woken.
@@ -306,31 +323,47 @@ declare
     v_other_leases bigint[];
     v_counted bigint[];
     v_queues text[];
+    v_keys bytea[];
+    v_dropping text[] := array(select name from queue where drop_on_finish);
     v_back_counted bigint[];
     v_back_queues text[];
     v_ready bigint[];
 begin
     with given as (
-        select * from unnest(p_ids, p_leases, p_verbs, p_results, p_errors)
+        select *, verb in ('completed', 'failed', 'cancelled') as is_final
+        from unnest(p_ids, p_leases, p_verbs, p_results, p_errors)
             as g (id, lease_no, verb, result, error)
-        where verb in ('completed', 'failed', 'cancelled')
+        -- Locked in this order, as everywhere.
+        order by id
     ), gone as (
         delete from queue_job j using given g
         -- Not `state = 'running'`: that would lead the planner to the index of running jobs.
         where j.id = g.id and j.lease_no = g.lease_no and (j.state = 'running') is true
-        returning j.*, g.verb, g.result, g.error
+            and (g.is_final or j.cancel_requested)
+        returning j.*, case when g.is_final then g.verb else 'cancelled' end as verb, g.result,
+            g.error
+    ), kept as (
+        select id, queue, kind, shop, verb, priority, attempt, max_attempts, lease_no, worker,
+            run_at, created_at, started_at, batch_id, tags, fingerprint, notify, timeout_s, retry,
+            granted, hidden,
+            case when redacted then null else progress end as progress,
+            case when redacted then '[]' when error is null then errors else errors || error
+            end as errors,
+            case when hidden then '{}' else args end as args,
+            case when hidden then null else result end as result
+        from (select *, redacted or queue = any(v_dropping) as hidden from gone) as g
     ), done as (
         insert into queue_job_done
         select id, queue, kind, shop, verb, priority, attempt, max_attempts, lease_no, worker,
-            run_at, created_at, started_at, v_now, batch_id, tags, fingerprint, progress,
-            case when error is null then errors else errors || error end, args, result
-        from gone where verb in ('completed', 'cancelled')
+            run_at, created_at, started_at, v_now, batch_id, tags, fingerprint, progress, errors,
+            args, result, notify, timeout_s, retry, granted, hidden
+        from kept where verb in ('completed', 'cancelled')
     ), failed as (
         insert into queue_job_failed
         select id, queue, kind, shop, verb, priority, attempt, max_attempts, lease_no, worker,
-            run_at, created_at, started_at, v_now, batch_id, tags, fingerprint, progress,
-            case when error is null then errors else errors || error end, args, result
-        from gone where verb = 'failed'
+            run_at, created_at, started_at, v_now, batch_id, tags, fingerprint, progress, errors,
+            args, result, notify, timeout_s, retry, granted, hidden
+        from kept where verb = 'failed'
     ), delta as (
         insert into batch_delta (batch_id, completed, failed, cancelled)
         select batch_id, count(*) filter (where verb = 'completed'),
@@ -338,8 +371,8 @@ begin
         from gone where batch_id is not null group by batch_id
     )
     select array_agg(id), array_agg(lease_no), array_agg(lane) filter (where counted),
-        array_agg(queue)
-    into v_final, v_final_leases, v_counted, v_queues from gone;
+        array_agg(queue), array_agg(unique_key) filter (where unique_key is not null)
+    into v_final, v_final_leases, v_counted, v_queues, v_keys from gone;
 
     if cardinality(p_ids) > coalesce(cardinality(v_final), 0) then
         with given as (
@@ -357,7 +390,7 @@ begin
                     else 'ready' end,
                 attempt = j.attempt - (h.verb in ('snooze', 'release'))::integer,
                 snoozes = j.snoozes + (h.verb = 'snooze')::integer,
-                kills = j.kills + (h.verb = 'lost')::integer,
+                kills = j.kills + (h.verb = 'lost' and j.worker is not null)::integer,
                 run_at = case when h.verb in ('retry', 'snooze')
                     then v_now + make_interval(secs => h.delay_s) else j.run_at end,
                 seq = nextval('job_seq'),
@@ -377,6 +410,7 @@ begin
     end if;
     perform give_back(v_counted || v_back_counted, v_queues || v_back_queues);
     perform activate_lanes(v_ready);
+    perform release_claims(v_keys, v_final);
 
     if coalesce(cardinality(v_final || v_other), 0) = cardinality(p_ids) then
         return;
@@ -435,19 +469,22 @@ end $$;
 -- state each is in now; an id that is not live has no row.
 create function cancel_jobs(p_ids uuid[]) returns table (o_id uuid, o_state text)
 language plpgsql as $$
+declare
+    v_gone uuid[];
+    v_keys bytea[];
+    v_dropping text[] := array(select name from queue where drop_on_finish);
 begin
     perform id from queue_job where id = any(p_ids) order by id for update;
-    return query
-    with told as (
-        update queue_job set cancel_requested = true
-        where id = any(p_ids) and (state = 'running') is true returning id
-    ), gone as (
+    return query update queue_job set cancel_requested = true
+    where id = any(p_ids) and (state = 'running') is true returning id, 'running';
+    with gone as (
         delete from queue_job where id = any(p_ids) and (state = 'running') is false returning *
     ), done as (
         insert into queue_job_done
         select id, queue, kind, shop, 'cancelled', priority, attempt, max_attempts, lease_no, worker,
             run_at, created_at, started_at, clock_timestamp(), batch_id, tags, fingerprint, progress,
-            errors, args, null
+            errors, case when queue = any(v_dropping) then '{}' else args end, null, notify,
+            timeout_s, retry, granted, queue = any(v_dropping)
         from gone
     ), delta as (
         insert into batch_delta (batch_id, completed, failed, cancelled)
@@ -455,7 +492,10 @@ begin
     ), unmarked as (
         delete from job_mark m using gone where m.job_id = gone.id
     )
-    select id, 'running' from told union all select id, 'cancelled' from gone;
+    select array_agg(id), array_agg(unique_key) filter (where unique_key is not null)
+    into v_gone, v_keys from gone;
+    perform release_claims(v_keys, v_gone);
+    return query select unnest(v_gone), 'cancelled';
 end $$;
 
 -- One day of one history table: made beside it, filled with what the overflow holds of that day,
