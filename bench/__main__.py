@@ -4,7 +4,7 @@ A figure alone says more about the machine than about us; the ratio is what to c
 PostgreSQL alone, durable (fsync on), without Redis and RabbitMQ.
 
     queue     workloads W1 to W5, beside the bare loop; with --peers beside other queues too
-    engine    claim and settle without a worker around it, beside the bare statement
+    engine    what a job costs in this process, without a worker, beside the bare statements
     http      what it costs to accept a job over HTTP, beside the least that a POST costs
     memory    of the idle processes
 """

@@ -86,15 +86,6 @@ class Inserts:
                     done.set_result(None)
 
 
-async def fill(connection: asyncpg.Connection, jobs: int) -> None:
-    await connection.execute(
-        "insert into bare_job (id, kind, args) "
-        "select gen_random_uuid(), 'bench.noop', '{\"n\": 1}' from generate_series(1, $1::int)",
-        jobs,
-    )
-    await connection.execute("analyze bare_job")
-
-
 async def drain(connection: asyncpg.Connection) -> int:
     """Everything that is ready, history kept; how many."""
     held: list[UUID] = []

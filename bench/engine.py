@@ -1,48 +1,107 @@
-"""Claim and settle without a worker around it: what the statement itself can do."""
+"""What a job costs without a worker or HTTP around it, in this process: rates, and CPU of each side.
+
+Microseconds of CPU a job, of the client and of all of PostgreSQL, hold on a machine that others use
+too; rates do not.
+"""
 
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import asyncpg
 
-from bench import bare, load, ours
+from bench import bare, load, machine, ours
+from bench.adapters import adapter
+from bench.adapters.bare_loop import Bare
+from bench.adapters.mainstay_queue import Mainstay
 from localstack.servers.postgres import PostgresServer
+
+CALLERS, PIECE = 50, 1000
+FOREVER_S = 600.0
+STEPS = ("single", "bulk", "claim and settle")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    per_s: float
+    client_us: float
+    server_us: float
 
 
 async def engine(server: PostgresServer, jobs: int) -> None:
-    table = load.Table()
-    limit = await _bare(server, jobs)
-    table.line("claim and settle, no worker", await _ours(server, jobs), limit)
+    """Half of the jobs come one by one, half by the thousand; then all are drained."""
+    mine = await _costs(server, Mainstay, ours.drain, jobs)
+    limits = await _costs(server, Bare, _drain_bare, jobs)
+    print(
+        f"{'':24}{'ours':>11}{'bare':>11}{'ratio':>8}   CPU a job, µs: client + server", flush=True
+    )
+    for step, one, other in zip(STEPS, mine, limits, strict=True):
+        print(
+            f"{step:24}{one.per_s:9,.0f}/s{other.per_s:9,.0f}/s{one.per_s / other.per_s:8.2f}"
+            f"   ours {one.client_us:.0f} + {one.server_us:.0f},"
+            f" bare {other.client_us:.0f} + {other.server_us:.0f}",
+            flush=True,
+        )
 
 
-async def _bare(server: PostgresServer, jobs: int) -> load.Rate:
-    connection = await asyncpg.connect(await _fresh_database(server, "bare"))
-    await connection.execute(bare.SCHEMA)
-    await bare.fill(connection, jobs)
-    started = time.perf_counter()
-    done = await bare.drain(connection)
-    took_s = time.perf_counter() - started
+async def _costs(
+    server: PostgresServer,
+    make: Callable[[str], adapter.Adapter],
+    drain: Callable[[str], Awaitable[int]],
+    jobs: int,
+) -> list[Cost]:
+    dsn = await _fresh_database(server)
+    queue, half = make(dsn), jobs // 2
+    await queue.prepare()
+    costs: list[Cost] = []
+    async with _measured(server, costs, half), _opened(queue):
+        await adapter.single(queue, half - adapter.WARM_UP, CALLERS, FOREVER_S)
+    async with _measured(server, costs, half), _opened(queue):
+        await adapter.bulk(queue, half, PIECE, FOREVER_S)
+    await _settle_down(dsn)
+    async with _measured(server, costs, 2 * half):
+        if (done := await drain(dsn)) != 2 * half:
+            raise load.LoadError(f"{done} of {2 * half} jobs were done")
+    return costs
+
+
+@asynccontextmanager
+async def _opened(queue: adapter.Adapter) -> AsyncIterator[None]:
+    await queue.open()
+    try:
+        yield
+    finally:
+        await queue.close()
+
+
+@asynccontextmanager
+async def _measured(server: PostgresServer, costs: list[Cost], jobs: int) -> AsyncIterator[None]:
+    began, client_s, server_s = time.perf_counter(), time.process_time(), machine.cpu_s(server.pid)
+    yield
+    took_s = time.perf_counter() - began
+    client_s, server_s = time.process_time() - client_s, machine.cpu_s(server.pid) - server_s
+    costs.append(Cost(jobs / took_s, client_s / jobs * 1e6, server_s / jobs * 1e6))
+
+
+async def _drain_bare(dsn: str) -> int:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await bare.drain(connection)
+    finally:
+        await connection.close()
+
+
+async def _settle_down(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("vacuum analyze")
+    await connection.execute("checkpoint")
     await connection.close()
-    return _all(done, jobs, took_s)
 
 
-async def _ours(server: PostgresServer, jobs: int) -> load.Rate:
-    dsn = await _fresh_database(server, "ours")
-    await ours.prepare(dsn)
-    await ours.fill(dsn, jobs)
-    started = time.perf_counter()
-    done = await ours.drain(dsn)
-    return _all(done, jobs, time.perf_counter() - started)
-
-
-def _all(done: int, jobs: int, took_s: float) -> load.Rate:
-    if done != jobs:
-        raise load.LoadError(f"{done} of {jobs} jobs were done")
-    return load.Rate(done / took_s)
-
-
-async def _fresh_database(server: PostgresServer, name: str) -> str:
+async def _fresh_database(server: PostgresServer) -> str:
     connection = await asyncpg.connect(server.url)
-    await connection.execute(f'drop database if exists "{name}" with (force)')
-    await connection.execute(f'create database "{name}"')
+    await connection.execute("drop database if exists engine with (force)")
+    await connection.execute("create database engine")
     await connection.close()
-    return server.database_url(name)
+    return server.database_url("engine")

@@ -1,20 +1,16 @@
 """queue-service's own engine in this process, without HTTP: the same code that its app wires."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
 import queue_service
-from bench.load import BODY
 from chassis import migrate, postgres
 from chassis.kernel import ids
 from queue_service.core.attempts import Settlement, Verb
-from queue_service.core.jobs import NewJob
 from queue_service.core.leasing import Claim
 from queue_service.store import engine
-from queue_service.store.enqueue import EnqueueWriter
 from queue_service.store.pulse import PostgresPulse
 
 QUEUE = "bench"
@@ -32,7 +28,7 @@ async def database(dsn: str) -> AsyncIterator[postgres.Database]:
         await opened.close()
 
 
-async def prepare(dsn: str, *, concurrency: int = 1000) -> None:
+async def prepare(dsn: str, *, concurrency: int) -> None:
     await migrate.migrate(dsn, MIGRATIONS)
     async with database(dsn) as opened:
         await opened.execute(
@@ -42,26 +38,6 @@ async def prepare(dsn: str, *, concurrency: int = 1000) -> None:
             concurrency,
             {"base_s": 5, "factor": 2, "max_s": 3600, "jitter": 0.5},
         )
-
-
-async def fill(dsn: str, jobs: int) -> None:
-    async with database(dsn) as opened:
-        writer = EnqueueWriter(opened)
-        task = asyncio.create_task(writer.run())
-        for start in range(0, jobs, CLAIM):
-            await writer.put([_job() for _ in range(min(CLAIM, jobs - start))])
-        task.cancel()
-
-
-def _job() -> NewJob:
-    return NewJob(
-        id=ids.new_id(),
-        kind=str(BODY["kind"]),
-        queue=QUEUE,
-        args={"n": 1},
-        fingerprint="f",
-        is_secret=True,
-    )
 
 
 async def drain(dsn: str) -> int:

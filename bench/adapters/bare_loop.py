@@ -14,13 +14,16 @@ POLL_S = 1.0
 
 
 class Bare:
+    def __init__(self, dsn: str = STORE) -> None:
+        self._dsn = dsn
+
     async def prepare(self) -> None:
-        connection = await asyncpg.connect(STORE)
+        connection = await asyncpg.connect(self._dsn)
         await connection.execute(bare.SCHEMA)
         await connection.close()
 
     async def open(self) -> None:
-        self._connection = await asyncpg.connect(STORE)
+        self._connection = await asyncpg.connect(self._dsn)
         self._inserts = bare.Inserts(self._connection)
 
     async def close(self) -> None:
@@ -34,7 +37,7 @@ class Bare:
         await bare.insert(self._connection, [bare.row(KIND, args) for args in many])
 
     async def work(self) -> None:
-        connection, listening = await asyncpg.connect(STORE), await asyncpg.connect(STORE)
+        connection, listening = await asyncpg.connect(self._dsn), await asyncpg.connect(self._dsn)
         arrived = asyncio.Event()
         await listening.add_listener(bare.CHANNEL, lambda *_: arrived.set())
         held: list[UUID] = []

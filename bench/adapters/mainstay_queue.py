@@ -36,12 +36,15 @@ def new_job(args: Args) -> NewJob:
 
 
 class Mainstay:
+    def __init__(self, dsn: str = STORE) -> None:
+        self._dsn = dsn
+
     async def prepare(self) -> None:
-        await ours.prepare(STORE, concurrency=CONCURRENCY)
+        await ours.prepare(self._dsn, concurrency=CONCURRENCY)
 
     async def open(self) -> None:
         self._closing = AsyncExitStack()
-        database = await self._closing.enter_async_context(ours.database(STORE))
+        database = await self._closing.enter_async_context(ours.database(self._dsn))
         self._writer = EnqueueWriter(database)
         self._task = asyncio.create_task(self._writer.run())
 
@@ -63,7 +66,7 @@ class Mainstay:
             (distribution / name).write_text(text)
         private, _ = crypto.new_service_key()
         environ = {
-            "DATABASE_URL": STORE,
+            "DATABASE_URL": self._dsn,
             "SERVICE_KEY": private,
             "SERVICE_KEYS_DIR": str(SCRATCH),
             "RATELIMIT_SERVICE_URL": NOWHERE,

@@ -13,35 +13,35 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import aiohttp
 
 from mainstay import errors, handler
 from mainstay.answers import LeasedJob
-from mainstay.attempts import Failed, LeaseLost, attempt
+from mainstay.attempts import LeaseLost, attempt
 from mainstay.client import Client, LeaseNext, new_id
-from mainstay.handler import Completed, Handler, Outcome
+from mainstay.endings import plain, said_of, without_handler
+from mainstay.handler import Completed, Handler
 from mainstay.holds import MAX_PROGRESS_BYTES, Hold, PulledContext, size_of
 
 log = logging.getLogger("mainstay.worker")
 
 POLL_S = 20.0
 PAUSE_S = 1.0
+# A service remembers a lease call for 30 s.
+SAME_CALL_S = 20.0
 MAX_SETTLED = 500
-NO_HANDLER_S = 30.0
-NO_HANDLER_FOR = timedelta(hours=24)
 # Of the time to drain; the rest is for those that have to be interrupted.
 GRACE_SHARE = 0.8
-MAX_MESSAGE = 2000
 # A body has a MiB at most.
 MAX_BYTES = 900_000
 MAX_RESULT_BYTES = MAX_BYTES - MAX_PROGRESS_BYTES - 20_000
 
 _AWAY = (errors.Unavailable, errors.Limited)
 _Ended = tuple[Hold, Mapping[str, Any]]
+_AskFor = Callable[[int, float], Awaitable[Sequence[LeasedJob]]]
 
 
 class Worker:
@@ -162,21 +162,30 @@ class Worker:
             return leased.jobs
 
         try:
-            jobs = await ask(free, POLL_S)
+            # By our own clock a lease begins with the call: it must not be waited away.
+            jobs = await self._answered(ask, free, min(POLL_S, self._lease_s / 3))
         except asyncio.CancelledError:
             # We may not have heard the answer: ask for the same again, and give it back.
             await self._give_back(await ask(1, 0.0))
             raise
-        except _AWAY as error:
-            await self._pause("lease", error)
-            return
         finally:
             self._asked -= free
         await self._begin(jobs, began)
 
+    async def _answered(self, ask: _AskFor, most: int, wait_s: float) -> Sequence[LeasedJob]:
+        """The same call again while it is remembered: its answer may have been lost."""
+        began = self._clock()
+        while True:
+            try:
+                return await ask(most, wait_s)
+            except _AWAY as error:
+                await self._pause("lease", error)
+                if self._clock() - began > SAME_CALL_S:
+                    return []
+
     async def _begin(self, jobs: Sequence[LeasedJob], began: float) -> None:
-        """Start them, or give them back when we are stopping."""
-        if self._stopping.is_set():
+        """Start them, or give them back when we are stopping or it is late."""
+        if self._stopping.is_set() or self._clock() > began + self._lease_s:
             await self._give_back(jobs)
             return
         for job in jobs:
@@ -220,7 +229,7 @@ class Worker:
         job = hold.job
         of = self._handlers.get(str(job.kind))
         if of is None:
-            return _without_handler(job)
+            return without_handler(job)
         ctx = PulledContext(
             hold,
             of,
@@ -233,8 +242,8 @@ class Worker:
         try:
             size_of(ended.result if isinstance(ended, Completed) else None, MAX_RESULT_BYTES)
         except (TypeError, ValueError) as error:
-            return job.failed("bad_result", _plain(str(error)), retryable=False)
-        return _said(job, ended)
+            return job.failed("bad_result", plain(str(error)), retryable=False)
+        return said_of(job, ended)
 
     async def _settle_forever(self) -> None:
         while not (self._stopping.is_set() and self._is_done()):
@@ -298,7 +307,7 @@ class Worker:
             return
         ((hold, _),) = ended
         log.error("the result of job %s cannot be stored: %s", hold.job.id, error)
-        failed = hold.job.failed("bad_result", _plain(str(error)), retryable=False)
+        failed = hold.job.failed("bad_result", plain(str(error)), retryable=False)
         try:
             await self._client.settle([failed])
         except errors.ApiError as again:
@@ -370,32 +379,3 @@ class Worker:
 
     def _clock(self) -> float:
         return asyncio.get_running_loop().time()
-
-
-def _without_handler(job: LeasedJob) -> dict[str, Any]:
-    """Wait for a worker that has one, a day at most."""
-    if job.created_at is not None and datetime.now(UTC) - job.created_at > NO_HANDLER_FOR:
-        return job.discard("no_handler", f"no worker has a handler for {job.kind}")
-    return job.snooze(NO_HANDLER_S)
-
-
-def _said(job: LeasedJob, ended: Outcome | Failed) -> dict[str, Any]:
-    match ended:
-        case Completed(result):
-            return job.completed(result)
-        case handler.Retry(delay_s, error):
-            return job.failed("retry", error, delay_s=delay_s, clear_marks=True)
-        case handler.Snooze(delay_s):
-            return job.snooze(max(0.0, delay_s))
-        case handler.Cancel(reason):
-            return job.cancel(reason)
-        case handler.Discard(reason):
-            return job.discard("discarded", reason)
-        case Failed():
-            return job.failed(ended.type, _plain(ended.message), retryable=ended.retryable)
-
-
-def _plain(text: str) -> str:
-    """What can be sent and stored."""
-    said = text[:MAX_MESSAGE].replace("\x00", "")
-    return said.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""Leases in Postgres (migrations/0010_leases.sql)."""
+"""Leases in Postgres (migrations/0005_leases.sql)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

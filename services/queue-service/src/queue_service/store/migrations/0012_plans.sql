@@ -7,7 +7,8 @@ declare
 begin
     foreach v_name in array array[
         'enqueue_jobs', 'claim_jobs', 'settle_jobs', 'stage_jobs', 'cancel_jobs', 'wake_lanes',
-        'activate_lanes', 'give_back'
+        'activate_lanes', 'give_back', 'enqueue_unique_jobs', 'release_claims', 'retry_jobs',
+        'run_jobs_now', 'redact_jobs', 'lease_jobs', 'settle_leases'
     ] loop
         foreach v_setting in array array[
             'jit', 'enable_seqscan', 'enable_bitmapscan', 'enable_hashjoin', 'enable_mergejoin'
