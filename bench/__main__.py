@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bench import load, machine, over_http, peers, queues, report, stack
 from bench.contestants import BARE_LOOP, MAINSTAY, Contestant, Store
-from bench.engine import engine
+from bench.engine import STATEMENTS, engine
 from bench.workloads import Ring, Size
 from localstack.servers.postgres import PostgresServer
 from localstack.servers.redis import RedisServer
@@ -99,6 +99,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="of jobs and seconds")
     parser.add_argument("--shops", type=int, default=200, help="that the jobs belong to")
     parser.add_argument("--jobs", type=int, default=50_000, help="of the engine alone")
+    parser.add_argument("--statements", type=int, default=0, help="tell the dearest, of engine")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each load over HTTP")
     parser.add_argument("--scratch", type=Path, default=PEERS_HOME, help="for peers' packages")
     asked = parser.parse_args()
@@ -110,7 +111,8 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     asked = arguments()
-    with folder() as path, PostgresServer(path / "postgres") as server:
+    settings = STATEMENTS if asked.statements else None
+    with folder() as path, PostgresServer(path / "postgres", settings=settings) as server:
         print(
             f"{os.cpu_count()} cores, PostgreSQL {server.binaries.major}, durable;"
             f" HTTP by {load.driver()}\n"
@@ -118,7 +120,7 @@ def main() -> int:
         if "queue" in asked.parts:
             queue(server, path, asked)
         if "engine" in asked.parts:
-            asyncio.run(engine(server, asked.jobs))
+            asyncio.run(engine(server, asked.jobs, statements=asked.statements))
         if OVER_HTTP & set(asked.parts):
             over_http_parts(server, path, asked)
     return 0

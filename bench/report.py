@@ -36,7 +36,7 @@ class Row:
 
 
 def markdown(rows: Sequence[Row], about: Sequence[str]) -> str:
-    workloads = [name for name in HEADS if any(row.of(name) for row in rows)]
+    workloads = [name for name in HEADS if any(name in row.runs for row in rows)]
     parts = ["\n".join(f"- {line}" for line in about)]
     parts.append(_table(workloads, rows, lambda row, name: _told(name, row.of(name))))
     ours = next((row for row in rows if row.who.name == OURS), None)

@@ -33,6 +33,7 @@ from queue_service.core.verbs import Verbs
 from queue_service.loops.batches import BatchFinisher, BatchFolder, BatchSweeper
 from queue_service.loops.chores import Chores
 from queue_service.loops.lease_reaper import LeaseCallSweeper, LeaseReaper
+from queue_service.loops.reconciler import Reconciler
 from queue_service.loops.sampler import DepthSampler
 from queue_service.loops.scheduler import Scheduler
 from queue_service.loops.seeder import Seeder
@@ -198,6 +199,7 @@ async def leases_ctx(app: web.Application) -> AsyncIterator[None]:
     )
     supervisor.spawn("listen", listener.run())
     supervisor.start(Stager(app[ENGINE]))
+    supervisor.start(Reconciler(app[ENGINE]))
     supervisor.start(LeaseReaper(app[LEASE_STORE], app[ENGINE], clock=clock))
     yield
 

@@ -33,6 +33,7 @@ from queue_service.loops.heartbeat import Heartbeat
 from queue_service.loops.historian import Historian
 from queue_service.loops.producer import Producer
 from queue_service.loops.push_roster import PushRoster
+from queue_service.loops.reconciler import Reconciler
 from queue_service.loops.rescuer import Rescuer
 from queue_service.loops.roster import Roster
 from queue_service.loops.scheduler import Scheduler
@@ -175,6 +176,7 @@ async def loops_ctx(app: web.Application) -> AsyncIterator[None]:
     supervisor.start(Stager(engine, interval_s=settings.queue_poll_interval_s))
     chores = [
         Rescuer(engine, clock=CLOCK),
+        Reconciler(engine),
         Historian(
             HistoryStore(app[DATABASE]),
             completed_d=settings.queue_retention_completed_d,

@@ -17,6 +17,7 @@ from chassis.kernel.clock import SystemClock
 from queue_service.core.attempts import Claimed, Settlement, Status, Verb
 from queue_service.core.jobs import NewJob, Verdict
 from queue_service.core.leasing import Claim
+from queue_service.loops.reconciler import Reconciler
 from queue_service.loops.rescuer import Rescuer
 from queue_service.store.engine import SETTINGS, EngineStore
 from queue_service.store.enqueue import EnqueueWriter
@@ -271,6 +272,15 @@ async def test_no_wakeup_is_lost_between_enqueuers_and_claimers(engine: Engine) 
             await asyncio.gather(*(enqueue(n) for n in range(start, start + 8)))
         await consuming
     writing.cancel()
+
+
+async def test_a_lane_that_sleeps_over_ready_jobs_is_found(engine: Engine) -> None:
+    await engine.enqueue(job())
+    await engine.database.execute("update lane set active = false")
+    worker = await engine.worker()
+    assert await engine.claim(worker) == []
+    await Reconciler(engine.store).run_once()
+    assert len(await engine.claim(worker)) == 1
 
 
 async def test_jobs_of_a_dead_worker_go_back_and_its_late_settle_is_lost(engine: Engine) -> None:

@@ -75,6 +75,14 @@ class Claims(Settlements, Protocol):
         ...
 
 
+class Sleepers(Protocol):
+    async def sleeping(self, *, after: int, limit: int) -> list[int]:
+        """Lanes that sleep, by id, from behind `after`."""
+        ...
+
+    async def wake(self, lanes: Sequence[int]) -> bool: ...
+
+
 class Stages(Protocol):
     async def stage(self, limit: int) -> int:
         """How many due jobs became ready."""

@@ -67,6 +67,10 @@ class EngineStore:
                 jobs.append(_claimed(claim.queue, row, self._seals))
         return _statuses(len(settlements), missed), jobs, dry
 
+    async def sleeping(self, *, after: int, limit: int) -> list[int]:
+        rows = await self._database.fetch(SQL.sleeping, after, limit)
+        return [row["id"] for row in rows]
+
     async def stage(self, limit: int) -> int:
         """How many due jobs became ready."""
         lanes: list[int] = await self._database.fetchval(SQL.stage, limit)

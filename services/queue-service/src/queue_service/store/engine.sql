@@ -19,6 +19,10 @@ select o_index, o_status from settle_jobs($1, $2, $3, $4, $5, $6, $7)
 -- name: wake
 select wake_lanes($1)
 
+-- name: sleeping
+-- Lanes that sleep, a slice at a time.
+select id from lane where not active and id > $1 order by id limit $2
+
 -- name: stage
 select stage_jobs($1)
 

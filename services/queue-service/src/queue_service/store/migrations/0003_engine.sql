@@ -37,6 +37,10 @@ create function wake_lanes(p_lanes bigint[]) returns boolean language plpgsql as
 declare
     v_ready bigint[];
 begin
+    -- First and alone: the planner would look for ready jobs in the whole backlog.
+    if not exists (select from lane where id = any(p_lanes) and not active) then
+        return false;
+    end if;
     select array_agg(l.id) into v_ready from lane l
     where l.id = any(p_lanes) and not l.active
         and exists (select from queue_job j where j.lane = l.id and j.state = 'ready');
