@@ -47,6 +47,7 @@ make_venv() {
     [ -x "$VENV/bin/python" ] && "$VENV/bin/python" -m pip --version >/dev/null 2>&1 && return
     python=$(find_python) || exit 1
     say "virtual environment with $("$python" --version) in .venv"
+    rm -f "$VENV"/.ready-*
     if "$python" -c 'import ensurepip' 2>/dev/null; then
         "$python" -m venv "$VENV" || die "python -m venv failed"
         return
@@ -93,12 +94,13 @@ ensure_servers() {
     if is_root && command -v apt-get >/dev/null; then
         say "test servers: $missing"
         policy=/usr/sbin/policy-rc.d
-        [ -e "$policy" ] || { printf '#!/bin/sh\nexit 101\n' >"$policy"; chmod +x "$policy"; ours=1; }
+        [ -e "$policy" ] || { trap 'rm -f "$policy"' EXIT; trap 'exit 130' INT TERM
+            printf '#!/bin/sh\nexit 101\n' >"$policy"; chmod +x "$policy"; ours=1; }
         # shellcheck disable=SC2086
         apt_get install --no-install-recommends $missing \
             || { apt_get update && apt_get install --no-install-recommends $missing; } \
             || die "apt-get install $missing failed"
-        [ -z "${ours:-}" ] || rm -f "$policy"
+        [ -z "${ours:-}" ] || { rm -f "$policy"; trap - EXIT INT TERM; }
         return
     fi
     if command -v apt-get >/dev/null; then die "tests need real servers: sudo apt-get install $missing"; fi

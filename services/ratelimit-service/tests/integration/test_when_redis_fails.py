@@ -118,7 +118,7 @@ async def test_a_frozen_redis_costs_one_request_a_moment_and_nothing_else(
     private_redis.pause()
     started = time.monotonic()
     given += await spend(a)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 2
     given += await spend(b, 10)
     private_redis.resume()
     await on("redis", a, b)
@@ -196,7 +196,7 @@ async def test_under_load_no_more_than_the_bound_is_given_out(
     assert load.allowed <= bound
     # Degraded is not shut: most of what the limit allows was given out.
     assert load.allowed > 0.6 * (LOAD_BURST + LOAD_RATE * elapsed)
-    assert load.slowest_s < 1.5
+    assert load.slowest_s < 3
 
 
 class Load:

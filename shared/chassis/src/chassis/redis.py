@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import redis.asyncio as driver
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import MaxConnectionsError, RedisError
 
 from chassis import logs
 from chassis.kernel import breaker
@@ -82,6 +82,9 @@ class Accelerator:
         try:
             async with asyncio.timeout(budget_s):
                 result = await work(self.client)
+        except MaxConnectionsError as error:
+            self.breaker.ignore(ticket)  # our own crowd, which says nothing about Redis
+            raise Missed(type(error).__name__) from error
         except (RedisError, OSError, TimeoutError) as error:
             self.breaker.failure(ticket)
             raise Missed(type(error).__name__) from error

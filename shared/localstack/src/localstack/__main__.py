@@ -18,6 +18,7 @@ EXIT_SETTINGS = 2
 
 
 def main() -> int:
+    os.umask(0o022)  # who runs Postgres must be able to enter; secrets say their own mode
     parser = argparse.ArgumentParser(prog="localstack", description=__doc__)
     parser.add_argument("verb", choices=["run", "serve", "demo"], nargs="?", default="run")
     verb = runner.Verb(parser.parse_args().verb)

@@ -17,9 +17,13 @@ TEXT_MAX = 255
 async def authenticate(request: web.Request) -> Caller:
     """For every operation that needs a key. Without one, the address is what is counted."""
     address = client_address(request)
-    if "Authorization" not in request.headers:
+    try:
+        presented = auth.bearer(request)
+    except errors.Unauthenticated as fault:
+        metrics.AUTH_FAILURES.labels(fault.code).inc()
         await _admit(request, None, None, address)
-    identity = await _identity(request, address)
+        raise
+    identity = await _identity(request, presented, address)
     await _admit(request, identity, _shop(request, identity), address)
     request[app_keys.IDENTITY] = identity
     return Caller(
@@ -27,9 +31,9 @@ async def authenticate(request: web.Request) -> Caller:
     )
 
 
-async def _identity(request: web.Request, address: str) -> keys.Identity:
+async def _identity(request: web.Request, presented: str, address: str) -> keys.Identity:
     try:
-        return await request.app[app_keys.AUTHENTICATE](auth.bearer(request), address)
+        return await request.app[app_keys.AUTHENTICATE](presented, address)
     except (errors.Unauthenticated, errors.Limited) as fault:
         metrics.AUTH_FAILURES.labels(fault.code).inc()
         raise

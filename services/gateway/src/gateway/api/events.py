@@ -55,15 +55,19 @@ async def _tell(request: web.Request) -> web.StreamResponse:
     await response.write(b": here\n\n")
     spoken = time.monotonic()
     while _is_heard(request):
+        # Appends take turns, so all up to here can be seen: a quiet shop does not read it again.
+        end = await log.last()
         events = await log.after(number, shop=identity.shop, limit=PAGE)
         audible = _audible(events, identity)
         if audible or time.monotonic() - spoken > KEEP_ALIVE_S:
-            await response.write(b"".join(map(_written, audible)) or b": still here\n\n")
+            async with asyncio.timeout(KEEP_ALIVE_S):
+                await response.write(b"".join(map(_written, audible)) or b": still here\n\n")
             spoken = time.monotonic()
-        if events:
+        if len(events) == PAGE:
             number = events[-1].number
-        if len(events) < PAGE:
-            await asyncio.sleep(POLL_S)
+            continue
+        number = max([number, end, *(event.number for event in events)])
+        await asyncio.sleep(POLL_S)
     return response
 
 

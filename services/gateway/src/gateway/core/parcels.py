@@ -69,6 +69,11 @@ class Claims:
         if each.key is not None:
             self._by_key[each.scope, each.key] = each
 
+    def lacks(self, parcel: Parcel) -> bool:
+        """Does nothing stand in its place?"""
+        is_keyed = parcel.key is not None and (parcel.scope, parcel.key) in self._by_key
+        return not is_keyed and parcel.id not in self._by_id
+
     def like(self, parcel: Parcel) -> Waiting | None:
         """What waits in its place. Raises Invalid or Conflict when that is another job."""
         same_key = self._by_key.get((parcel.scope, parcel.key)) if parcel.key is not None else None

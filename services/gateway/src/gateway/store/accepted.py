@@ -7,6 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from chassis import sql
+from chassis.kernel import errors
 from chassis.postgres import Connection, Database
 from gateway.core.parcels import Claims, Parcel, Waiting
 from gateway.core.ports import Road
@@ -28,8 +29,11 @@ class Accepted:
             kept = {row["id"] for row in rows}
             left = [parcel for parcel in parcels if parcel.id not in kept]
             there = await _like(connection, left) if left else []
+            claims = Claims(there)
+            if any(claims.lacks(parcel) for parcel in left):
+                # What stood in its place has left since: nothing is kept, so nothing is promised.
+                raise errors.Unavailable("its place has just become free; repeat it")
             if is_whole:
-                claims = Claims(there)
                 for parcel in left:
                     claims.like(parcel)
             return there

@@ -1,7 +1,7 @@
 -- name: keep
 -- Who is not returned was there before, under the same id or the same key.
 insert into accepted (id, shop, queue, scope, key, fingerprint, road, command, due_at)
-select t.id, t.shop, t.queue, t.scope, t.key, t.fingerprint, $1, t.command::jsonb,
+select t.id, t.shop, t.queue, t.scope, t.key, t.fingerprint, $1, t.command::json,
        clock_timestamp() + make_interval(secs => $2)
 from unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
      with ordinality as t (id, shop, queue, scope, key, fingerprint, command, place)

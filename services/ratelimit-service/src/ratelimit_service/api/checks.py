@@ -94,6 +94,9 @@ def _own(request: web.Request, subject: Subject) -> None:
     shop = request[CALLER].shop
     if shop is not None and subject.shop is not None and subject.shop != shop:
         raise errors.Denied("the key belongs to another shop", code="other_shop")
+    is_shared = subject.sender is not None or subject.user not in (None, request[CALLER].key_id)
+    if shop is not None and is_shared:
+        raise errors.Denied("senders and other keys are not of one shop", code="other_shop")
 
 
 def _count(decision: Decision) -> None:

@@ -12,6 +12,8 @@ from chassis.redis import Accelerator, Missed
 from session_service.core.copying import LIFE_MS
 from session_service.core.ports import Gone
 
+# More in one round trip than Redis does within its budget would open the circuit.
+CHUNK = 500
 MAX_OWED = 10_000
 # A copy that is missed is a store logged out later, so a little patience; the circuit bounds it.
 WRITE_S = 0.2
@@ -70,16 +72,16 @@ class RedisCopies:
         await self.settle()
 
     async def settle(self) -> None:
-        owed = dict(self._owed)
-        if not owed:
-            return
-        try:
-            await self._put([(session_id, version, "") for session_id, version in owed.items()])
-        except Missed:
-            return
-        for session_id, version in owed.items():
-            if self._owed.get(session_id) == version:
-                del self._owed[session_id]
+        everything = list(self._owed.items())
+        for start in range(0, len(everything), CHUNK):
+            owed = everything[start : start + CHUNK]
+            try:
+                await self._put([(session_id, version, "") for session_id, version in owed])
+            except Missed:
+                return
+            for session_id, version in owed:
+                if self._owed.get(session_id) == version:
+                    del self._owed[session_id]
 
     async def _put(self, values: Sequence[tuple[str, int, str]]) -> None:
         async def send(client: Any) -> None:

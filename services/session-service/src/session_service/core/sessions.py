@@ -126,6 +126,8 @@ class Sessions:
         """A session whose access token works now. NotFound, or Conflict `reauth_required`."""
         access.require(shop)
         found = await self._find(record.id_for(shop, user_id=user_id))
+        if found is not None and found.session.shop != shop:
+            found = None
         if found is None:
             row = await self._store.newest_of(shop, user_id=user_id)
             if row is None:

@@ -139,7 +139,9 @@ def _deadline(request: web.Request) -> deadline.Deadline:
     given = request.headers.get(deadline.HEADER)
     if given is None:
         operation: Operation | None = getattr(request.match_info.handler, OPERATION, None)
-        return deadline.Deadline.after(operation.timeout_s if operation else deadline.DEFAULT_S)
+        bound_s = operation.timeout_s if operation else 0.0
+        # 0: the handler bounds itself, but who is asking must be known soon.
+        return deadline.Deadline.after(bound_s or deadline.DEFAULT_S)
     if not _MILLISECONDS.fullmatch(given):
         raise errors.Invalid(f"{deadline.HEADER} must be a positive number of milliseconds")
     return deadline.Deadline.after(min(int(given) / 1000, DEADLINE_MAX_S) - deadline.HOP_COST_S)
