@@ -312,3 +312,78 @@ async def test_a_sealed_job_is_opened_to_run_and_one_that_cannot_be_is_not_run(
     opened = await PostgresJobs(database, seals=Seals.of(keys)).get(first)
     assert opened is not None
     assert opened.result == {"n": 0}
+
+
+async def test_an_ending_that_cannot_be_stored_harms_itself_alone(
+    start: Start, database: postgres.Database, writer: EnqueueWriter
+) -> None:
+    async def odd(args: Any, ctx: handler.Context) -> dict[str, str]:
+        return {"x": "\u0000"}
+
+    async def wrong(args: Any, ctx: handler.Context) -> handler.Snooze:
+        return handler.Snooze("5")  # type: ignore[arg-type]
+
+    async def good(args: Any, ctx: handler.Context) -> dict[str, str]:
+        return {"x": "y"}
+
+    for kind in ("odd", "wrong", "good"):
+        await put(writer, 1, kind=kind)
+    await start(of(odd, "odd"), of(wrong, "wrong"), of(good, "good"))
+
+    async def all_ended() -> bool:
+        return await states(database) == {"completed": 1, "failed": 2}
+
+    await eventually(all_ended, 10.0)
+    rows = await database.fetch("select kind, errors from queue_job_failed")
+    types = {row["kind"]: row["errors"][-1]["type"] for row in rows}
+    assert types == {"odd": "unstorable", "wrong": "wrong_outcome"}
+
+
+async def test_a_queue_that_workers_no_longer_serve_gives_its_jobs_back(
+    start: Start, database: postgres.Database, writer: EnqueueWriter
+) -> None:
+    gate = Gate()
+    wanted = await put(writer, 200)
+    quick = Gate()
+    quick.open.set()
+    await put(writer, 50, kind="quick")
+    await start(of(gate), of(quick, "quick"))
+    await eventually(lambda: gate.inside == 3)
+    await database.execute("update queue set served_by = 'pull' where name = 'work'")
+    await database.execute("notify queue_changed")
+
+    async def only_three_run() -> bool:
+        return (await states(database)).get("running") == 3
+
+    await eventually(only_three_run, 10.0)
+    gate.open.set()
+
+    async def none_runs() -> bool:
+        return "running" not in await states(database)
+
+    await eventually(none_runs, 10.0)
+    assert len(set(gate.ran) & set(wanted)) == 3
+
+
+async def test_a_claim_that_is_answered_during_a_stop_is_given_back(
+    dsn: str, start: Start, database: postgres.Database, writer: EnqueueWriter
+) -> None:
+    gate = Gate()
+    async with TcpProxy.before(dsn) as proxy:
+        runner = await start(
+            of(gate), database_url=proxy.url(dsn), drain_timeout_s=5.0, queue_poll_interval_s=60.0
+        )
+        listening = "select count(*) from pg_stat_activity where query ilike 'listen%'"
+        await eventually(lambda: database.fetchval(listening), 10.0)
+        proxy.delays(0.3)
+        await put(writer, 3, max_attempts=1)
+        await eventually(lambda: running(database), 10.0)
+        await runner.cleanup()
+    assert await states(database) == {"ready": 3}
+    assert await database.fetchval("select max(attempt) from queue_job") == 0
+    assert gate.ran == []
+
+
+async def running(database: postgres.Database) -> bool:
+    """A claim has been committed; its answer is still on its way."""
+    return (await states(database)).get("running") == 3

@@ -45,7 +45,7 @@ def read(directory: Path) -> list[Migration]:
 
 async def migrate(dsn: str, directory: Path, *, post: bool = False) -> list[str]:
     """Apply what is missing; returns the versions applied now."""
-    connection = await asyncpg.connect(dsn, timeout=10)
+    connection = await asyncpg.connect(dsn, timeout=10, server_settings={"timezone": "UTC"})
     try:
         await connection.execute("select pg_advisory_lock($1)", LOCK)
         await connection.execute(_TABLE)

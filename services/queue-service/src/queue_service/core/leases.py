@@ -269,7 +269,7 @@ class Leases:
             found, dry = await self._store.lease(ask, remembered_s=REMEMBERED_S)
             woken = await self._engine.wake(dry)
             fresh = await self._fit(found, served)
-            if fresh or not (woken or found):
+            if fresh or not (woken or found or dry):
                 return fresh
 
     async def _fit(self, found: Sequence[Leased], served: Served) -> Sequence[Leased]:

@@ -92,7 +92,11 @@ class Attempts:
         finally:
             hold.ctx = None
         metrics.duration_s(job.queue).observe(ended.duration_s)
-        written = settlement(job, ended)
+        try:
+            written = settlement(job, ended)
+        except Exception as error:  # noqa: BLE001 - whatever a handler has put into its outcome
+            wrong = Raised("wrong_outcome", type(error).__name__, False)
+            written = settlement(job, replace(ended, ending=wrong))
         return replace(written, is_sealed=True) if job.is_sealed else written
 
     def on_beat(self, beat: Beat) -> None:

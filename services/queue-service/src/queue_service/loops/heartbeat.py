@@ -92,6 +92,10 @@ class Heartbeat:
                 is_registered = await self._beat(pulse)
             except errors.Unavailable as error:
                 log.warning("beat_missed", code=error.code)
+            except Exception as error:
+                # Without a pulse the worker is dead: whatever it was, the next beat may do.
+                log.error("beat_failed", exc_info=error)
+                is_registered = False
             await asyncio.to_thread(self._stop.wait, BEAT_EVERY_S if is_registered else RETRY_S)
         await self._sign_off(pulse)
 

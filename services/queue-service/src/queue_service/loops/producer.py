@@ -59,31 +59,39 @@ class Producer(lifecycle.Loop):
         self._running = 0
         self._mean_s: float | None = None
         self._is_draining = False
+        self._is_asking = False
 
     async def run_once(self) -> bool:
         """Settle and claim once. True while there is more of either to do at once."""
+        if not self.queue.concurrency:
+            self._give_back()
+        self._call_hands()
         ended, want = self._ended[:MAX_CLAIM], self._want()
         if not ended and want <= 0:
             return False
         claim = Claim(self.queue.name, self._worker(), max(want, 0), min(max(want, 1), MAX_LANES))
-        statuses, jobs, dry = await self._claims.settle_and_claim(ended, claim)
+        self._is_asking = True
+        try:
+            statuses, jobs, dry = await self._claims.settle_and_claim(ended, claim)
+        finally:
+            self._is_asking = False
         del self._ended[: len(ended)]
         for settled, status in zip(ended, statuses, strict=True):
             self._count(settled, status)
         for job in jobs:
             self._attempts.take(job)
         self._waiting.extend(jobs)
+        if self._is_draining or not self.queue.concurrency:
+            self._give_back()
         self._call_hands()
         woken = await self._claims.wake([*dry, *self._released(ended)])
-        return bool(self._ended) or (self._want() > 0 and (woken or bool(jobs)))
+        return bool(self._ended) or (self._want() > 0 and (woken or bool(jobs or dry)))
 
     async def drain(self, *, grace_s: float, interrupt_s: float) -> None:
         """Start nothing more and give back what has not started; let what runs end, then interrupt
         it; write down all of it."""
         self._is_draining = True
-        for job in self._waiting:
-            self._end(job, Settlement(id=job.id, lease_no=job.lease_no, verb=Verb.RELEASE))
-        self._waiting.clear()
+        self._give_back()
         self._call_hands()
         if self._hands:
             await asyncio.wait(self._hands, timeout=grace_s)
@@ -96,11 +104,16 @@ class Producer(lifecycle.Loop):
         await self._write_down(within_s=interrupt_s)
 
     async def _write_down(self, *, within_s: float) -> None:
-        """The loop itself does it; we only wait."""
+        """The loop itself does it; we only wait, also for a claim that is still to be answered."""
         deadline = time.monotonic() + within_s
-        while self._ended and time.monotonic() < deadline:
+        while (self._ended or self._is_asking) and time.monotonic() < deadline:
             self.wake()
             await asyncio.sleep(SETTLE_POLL_S)
+
+    def _give_back(self) -> None:
+        while self._waiting:
+            job = self._waiting.popleft()
+            self._end(job, Settlement(id=job.id, lease_no=job.lease_no, verb=Verb.RELEASE))
 
     def _want(self) -> int:
         if self._is_draining:
@@ -151,6 +164,10 @@ class Producer(lifecycle.Loop):
         started = time.monotonic()
         try:
             settlement = await self._attempts.run(job, max_age_s=self.queue.max_age_s)
+        except Exception:
+            # Nobody holds it any more: the next beats find it a stranger, and it goes back.
+            self._attempts.drop(job.id, job.lease_no)
+            raise
         finally:
             self._running -= 1
             self._learn(time.monotonic() - started)

@@ -5,12 +5,17 @@ must be several in one transaction.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import asyncpg
+
 from chassis import postgres, sql
 from chassis.crypto import SealBroken
-from queue_service.core.attempts import Claimed, Settlement, Status
+from chassis.kernel.clock import rfc3339
+from queue_service.core.attempts import Claimed, Settlement, Status, Verb
 from queue_service.core.leasing import Claim, Orphan, WorkerQueue
 from queue_service.store.sealing import ARGS, RESULT, Seals
 from queue_service.store.sealing import NONE as NO_SEALS
@@ -47,14 +52,19 @@ class EngineStore:
     async def settle_and_claim(
         self, settlements: Sequence[Settlement], claim: Claim
     ) -> tuple[list[Status], list[Claimed], list[int]]:
-        rows = await self._database.fetch(
-            SQL.settle_and_claim,
-            *_columns(settlements, self._seals),
-            claim.queue,
-            claim.worker,
-            claim.want,
-            claim.lanes,
-        )
+        try:
+            rows = await self._database.fetch(
+                SQL.settle_and_claim,
+                *_columns(settlements, self._seals),
+                claim.queue,
+                claim.worker,
+                claim.want,
+                claim.lanes,
+            )
+        except asyncpg.PostgresError:
+            if not settlements:
+                raise
+            return [await self._settle_alone(one) for one in settlements], [], []
         missed: list[tuple[int, str]] = []
         jobs: list[Claimed] = []
         dry: list[int] = []
@@ -66,6 +76,16 @@ class EngineStore:
             else:
                 jobs.append(_claimed(claim.queue, row, self._seals))
         return _statuses(len(settlements), missed), jobs, dry
+
+    async def _settle_alone(self, one: Settlement) -> Status:
+        """An ending that no row can hold is final all the same: its effect may have happened."""
+        try:
+            return (await self.settle([one]))[0]
+        except asyncpg.PostgresError as error:
+            said = {"type": "unstorable", "message": type(error).__name__, "retryable": False}
+            told = {"attempt": 0, "at": rfc3339(datetime.now(UTC)), "duration_ms": None, **said}
+            failed = replace(one, verb=Verb.FAILED, delay_s=0.0, result=None, error=told)
+            return (await self.settle([failed]))[0]
 
     async def sleeping(self, *, after: int, limit: int) -> list[int]:
         rows = await self._database.fetch(SQL.sleeping, after, limit)

@@ -5,6 +5,7 @@ from uuid import UUID
 import asyncpg
 
 from chassis import postgres, sql
+from chassis.kernel import errors
 from queue_service.core.leasing import Held
 
 SQL = sql.queries(__file__)
@@ -25,7 +26,10 @@ class PostgresPulse:
         """What the database thinks the worker holds; None when it thinks it dead."""
         if not await self._fetch(SQL.beat, worker):
             return None
-        rows = await self._fetch(SQL.held, worker)
+        try:
+            rows = await self._fetch(SQL.held, worker)
+        except errors.Unavailable:
+            return []  # the beat has counted; what is held is told by a later one
         return [Held(UUID(bytes=row[0].bytes), row[1], row[2]) for row in rows]
 
     async def sign_off(self, worker: UUID) -> None:

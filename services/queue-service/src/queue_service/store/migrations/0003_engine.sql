@@ -17,14 +17,20 @@ begin
     if v_sleeping is null then
         return;
     end if;
-    with woken as (
-        update lane set
-            active = true,
-            vtime = greatest(vtime, coalesce(
-                (select min(o.vtime) from lane o where o.queue = lane.queue and o.active),
-                (select max(o.vtime) from lane o where o.queue = lane.queue), 0))
-        where id = any(v_sleeping) and not active
-        returning queue
+    -- The clock is the least of those that could be served: who is paused or full holds nobody back.
+    with clock as materialized (
+        select w.queue, coalesce(
+            (select min(o.vtime) from lane o
+                where o.queue = w.queue and o.active and not o.paused
+                    and (o.cap is null or o.running < o.cap)
+                    and (o.not_before is null or o.not_before <= clock_timestamp())),
+            (select max(o.vtime) from lane o where o.queue = w.queue), 0) as v
+        from (select distinct queue from lane where id = any(v_sleeping)) as w
+    ), woken as (
+        update lane l set active = true, vtime = greatest(l.vtime, c.v)
+        from clock c
+        where l.id = any(v_sleeping) and not l.active and c.queue = l.queue
+        returning l.queue
     )
     select array_agg(distinct queue) into v_queues from woken;
     -- One hint a queue; a worker that misses it polls.
@@ -291,7 +297,7 @@ begin
         left join counted c on c.lane = given.id
         left join moved m on m.lane = given.id
         where l.id = given.id
-        returning l.id, l.active
+        returning l.id, l.active, coalesce(m.n, 0) as moved
     ), in_queue as (
         update queue set running = running + (select count(*) from taken)
         where name = p_queue and v_queue.global_limit is not null
@@ -305,7 +311,7 @@ begin
     ) as in_turns
     union all
     select id, null, null, null, null, null, null, null, null, null, null, null, null, null, null
-    from served where not active;
+    from served where not active or moved > 0;
 end $$;
 
 -- Write down how attempts ended, each only under the lease it ran under. p_verbs: completed,
