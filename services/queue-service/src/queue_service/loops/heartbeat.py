@@ -52,7 +52,6 @@ class Heartbeat:
         name: str,
     ) -> None:
         self.worker = ids.new_id()
-        self.registered = asyncio.Event()
         self._connect = connect
         self._name = name
         self._on_beat: Callable[[Beat], None] = lambda _beat: None
@@ -110,7 +109,6 @@ class Heartbeat:
             return False
         self._believed_until = sent + LEASE_S
         self._tell(self._on_beat, Beat(self.worker, held))
-        self._tell(lambda _: self.registered.set(), None)
         return True
 
     async def _sign_off(self, pulse: Pulse) -> None:
