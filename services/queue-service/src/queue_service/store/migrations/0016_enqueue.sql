@@ -1,0 +1,2 @@
+-- (in the making)
+select 1;
