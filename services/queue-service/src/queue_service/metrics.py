@@ -4,6 +4,8 @@ from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from chassis.metrics import LoopHistogram, Series
+
 # From milliseconds to the longest handler.
 DURATIONS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 DELAYS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0)
@@ -14,11 +16,11 @@ OLDEST_READY_AGE_S = Gauge(
 )
 ENQUEUED = Counter("queue_jobs_enqueued_total", "New jobs stored, by road", ["queue", "road"])
 FINISHED = Counter("queue_jobs_finished_total", "Attempts, by how they ended", ["queue", "outcome"])
-DURATION_S = Histogram(
-    "queue_job_duration_seconds", "From a job's start to its end", ["queue"], buckets=DURATIONS_S
+DURATION_S = LoopHistogram(
+    "queue_job_duration_seconds", "From a job's start to its end", "queue", buckets=DURATIONS_S
 )
-START_DELAY_S = Histogram(
-    "queue_start_delay_seconds", "From due to started", ["queue"], buckets=DELAYS_S
+START_DELAY_S = LoopHistogram(
+    "queue_start_delay_seconds", "From due to started", "queue", buckets=DELAYS_S
 )
 WITHOUT_HANDLER = Counter(
     "queue_jobs_without_handler_total", "Attempts put off: no handler for the kind", ["queue"]
@@ -44,10 +46,10 @@ def finished(queue: str, outcome: str) -> Counter:
 
 
 @cache
-def duration_s(queue: str) -> Histogram:
+def duration_s(queue: str) -> Series:
     return DURATION_S.labels(queue)
 
 
 @cache
-def start_delay_s(queue: str) -> Histogram:
+def start_delay_s(queue: str) -> Series:
     return START_DELAY_S.labels(queue)

@@ -1,6 +1,5 @@
 """From how an attempt ended to what is written down about it."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -43,7 +42,7 @@ JOB = Claimed(
 
 
 def settle(ending: Ending, **changes: Any) -> Any:
-    return settlement(replace(JOB, **changes), Ended(ending, NOW, 0.25), uniform=lambda _a, b: b)
+    return settlement(JOB._replace(**changes), Ended(ending, NOW, 0.25), uniform=lambda _a, b: b)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +70,7 @@ def test_each_ending_has_its_verb(
 def test_the_marks_of_a_job_that_is_over_go_if_there_can_be_any() -> None:
     assert not settle(handler.Completed(), lease_no=1).unmark
     marked = Ended(handler.Completed(), NOW, 0.25, is_marked=True)
-    assert settlement(replace(JOB, lease_no=1), marked).unmark
+    assert settlement(JOB._replace(lease_no=1), marked).unmark
 
 
 def test_an_error_tells_attempt_time_and_duration() -> None:
@@ -108,7 +107,7 @@ def test_the_handlers_own_delay_wins() -> None:
 
 
 def test_without_a_handler_a_job_waits_ever_longer_and_a_day_at_most() -> None:
-    waits = [without_handler(replace(JOB, snoozes=n), NOW) for n in (0, 1, 6, 1000)]
+    waits = [without_handler(JOB._replace(snoozes=n), NOW) for n in (0, 1, 6, 1000)]
     assert waits == [handler.Snooze(s) for s in (5.0, 10.0, 300.0, 300.0)]
     late = without_handler(JOB, NOW + timedelta(hours=24, seconds=1))
     assert isinstance(late, Raised)

@@ -11,6 +11,7 @@ from chassis.kernel import errors
 from chassis.kernel.clock import Clock
 from mainstay import handler
 from queue_service.core.attempts import Claimed, Ended, Ending, Interrupted, Raised, without_handler
+from queue_service.core.stepping import resumed
 
 PROGRESS_EVERY_S = 1.0
 MARK_TRIES = 3
@@ -160,12 +161,17 @@ async def execute(
 
 
 async def _attempt(of: handler.Handler[Any], job: Claimed, ctx: JobContext) -> Ending:
-    timeout_s = job.timeout_s or of.timeout_s
-    limit = asyncio.timeout(timeout_s)
+    limit: asyncio.Timeout | None = None
     try:
-        args = of.parse(job.args)
-        async with limit:
-            outcome = await of.run(args, ctx)
+        running = of.run(of.parse(job.args), ctx)
+        try:
+            waits_for = running.send(None)
+        except StopIteration as done:
+            outcome: handler.Outcome = done.value
+        else:
+            limit = asyncio.timeout(ctx.remaining_s())
+            async with limit:
+                outcome = await resumed(running, waits_for)
         await ctx.flush_progress()
         return outcome
     except LeaseLost:
@@ -181,8 +187,9 @@ async def _attempt(of: handler.Handler[Any], job: Claimed, ctx: JobContext) -> E
     except errors.Unavailable as error:
         return Raised("unavailable", error.detail, retryable=True)
     except Exception as error:  # noqa: BLE001 - the boundary: whatever a handler raises is an ending
-        if isinstance(error, TimeoutError) and limit.expired():
-            return Raised("timeout", f"not done within {timeout_s:g} s", retryable=True)
+        if isinstance(error, TimeoutError) and limit is not None and limit.expired():
+            within = f"{job.timeout_s or of.timeout_s:g} s"
+            return Raised("timeout", f"not done within {within}", retryable=True)
         return Raised(type(error).__name__, str(error), retryable=True)
 
 

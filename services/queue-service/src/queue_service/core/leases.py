@@ -311,11 +311,11 @@ class Leases:
         if held is None or report.outcome == "release":
             return Settlement(id=report.id, lease_no=report.lease_no, verb=Verb.RELEASE)
         ended = Ended(_ending(report), self._clock.now(), held.running_s, is_marked=True)
-        written = replace(settlement(held, ended), is_sealed=held.is_sealed)
+        written = settlement(held, ended)._replace(is_sealed=held.is_sealed)
         if written.verb is not Verb.RETRY:
             return written
         delay_s = written.delay_s if report.delay_s is None else report.delay_s
-        return replace(written, delay_s=delay_s, unmark=report.clear_marks)
+        return written._replace(delay_s=delay_s, unmark=report.clear_marks)
 
 
 def _flaw(one: Leased, served: Served, now: datetime) -> Raised | None:

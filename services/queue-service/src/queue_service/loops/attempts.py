@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 from uuid import UUID
@@ -31,7 +31,7 @@ class ContextOf(Protocol):
 
 
 @dataclass(slots=True)
-class _Hold:
+class Hold:
     """One job in our hands. `ctx` is there while it runs."""
 
     job: Claimed
@@ -62,32 +62,33 @@ class Attempts:
         self._is_believed = is_believed
         self._clock = clock
         # By lease: the same job may come again while an attempt that was lost is still running.
-        self._holds: dict[Lease, _Hold] = {}
+        self._holds: dict[Lease, Hold] = {}
         self._strangers: dict[Lease, float] = {}
         self._returning: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._holds)
 
-    def take(self, job: Claimed) -> None:
+    def take(self, job: Claimed) -> Hold:
         """A claim has answered: from now on the job is known to be in our hands."""
-        self._holds[job.id, job.lease_no] = _Hold(job)
+        hold = self._holds[job.id, job.lease_no] = Hold(job)
+        return hold
 
-    def drop(self, job_id: UUID, lease_no: int) -> None:
+    def drop(self, hold: Hold) -> None:
         """It is settled, or somebody else's."""
-        self._holds.pop((job_id, lease_no), None)
+        self._holds.pop((hold.job.id, hold.job.lease_no), None)
 
-    async def run(self, job: Claimed, *, max_age_s: float | None) -> Settlement | None:
+    async def run(self, hold: Hold, *, max_age_s: float | None) -> Settlement | None:
         """What is to be written down about it. None: the lease may be gone, nothing counts."""
-        hold = self._holds.get((job.id, job.lease_no))
-        if hold is None or not self._is_mine(job):
-            self.drop(job.id, job.lease_no)
+        job = hold.job
+        if hold.is_lost or not self._is_believed():
+            self.drop(hold)
             return None
         try:
             ended = await self._ended(hold, max_age_s)
         except LeaseLost:
             log.warning("lease_lost", job_id=str(job.id), kind=job.kind)
-            self.drop(job.id, job.lease_no)
+            self.drop(hold)
             return None
         finally:
             hold.ctx = None
@@ -96,8 +97,8 @@ class Attempts:
             written = settlement(job, ended)
         except Exception as error:  # noqa: BLE001 - whatever a handler has put into its outcome
             wrong = Raised("wrong_outcome", type(error).__name__, False)
-            written = settlement(job, replace(ended, ending=wrong))
-        return replace(written, is_sealed=True) if job.is_sealed else written
+            written = settlement(job, ended._replace(ending=wrong))
+        return written._replace(is_sealed=True) if job.is_sealed else written
 
     def on_beat(self, beat: Beat) -> None:
         """Pass on cancellations; notice what the database gave us and we never got."""
@@ -128,7 +129,7 @@ class Attempts:
         hold = self._holds.get((job.id, job.lease_no))
         return hold is not None and not hold.is_lost and self._is_believed()
 
-    async def _ended(self, hold: _Hold, max_age_s: float | None) -> Ended:
+    async def _ended(self, hold: Hold, max_age_s: float | None) -> Ended:
         job, now = hold.job, self._clock.now()
         delay = now - max(job.run_at, job.created_at)
         metrics.start_delay_s(job.queue).observe(max(0.0, delay.total_seconds()))

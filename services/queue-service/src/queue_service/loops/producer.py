@@ -9,15 +9,16 @@ and then its job runs again.
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
 from chassis import lifecycle, logs
 from queue_service import metrics
 from queue_service.core.attempts import Claimed, Settlement, Status, Verb
 from queue_service.core.leasing import Claim, Claims, WorkerQueue
-from queue_service.loops.attempts import Attempts
+from queue_service.core.stepping import resumed
+from queue_service.loops.attempts import Attempts, Hold
 
 log = logs.get(__name__)
 
@@ -51,12 +52,12 @@ class Producer(lifecycle.Loop):
         self._claims = claims
         self._attempts = attempts
         self._worker = worker
-        self._waiting: deque[Claimed] = deque()
-        self._ended: list[Settlement] = []
-        self._lanes: dict[UUID, int] = {}
+        self._waiting: deque[Hold] = deque()
+        self._ended: list[tuple[Hold, Settlement]] = []
         self._hands: set[asyncio.Task[None]] = set()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._running = 0
+        self._held_up = 0
         self._mean_s: float | None = None
         self._is_draining = False
         self._is_asking = False
@@ -72,20 +73,23 @@ class Producer(lifecycle.Loop):
         claim = Claim(self.queue.name, self._worker(), max(want, 0), min(max(want, 1), MAX_LANES))
         self._is_asking = True
         try:
-            statuses, jobs, dry = await self._claims.settle_and_claim(ended, claim)
+            statuses, jobs, dry = await self._claims.settle_and_claim(
+                [settlement for _, settlement in ended], claim
+            )
         finally:
             self._is_asking = False
         del self._ended[: len(ended)]
-        for settled, status in zip(ended, statuses, strict=True):
-            self._count(settled, status)
-        for job in jobs:
-            self._attempts.take(job)
-        self._waiting.extend(jobs)
+        self._count(ended, statuses)
+        self.hand(jobs)
+        woken = await self._claims.wake([*dry, *_released(ended)])
+        return bool(self._ended) or (self._want() > 0 and (woken or bool(jobs or dry)))
+
+    def hand(self, jobs: Iterable[Claimed]) -> None:
+        """Jobs that are leased to this worker now."""
+        self._waiting.extend(map(self._attempts.take, jobs))
         if self._is_draining or not self.queue.concurrency:
             self._give_back()
         self._call_hands()
-        woken = await self._claims.wake([*dry, *self._released(ended)])
-        return bool(self._ended) or (self._want() > 0 and (woken or bool(jobs or dry)))
 
     async def drain(self, *, grace_s: float, interrupt_s: float) -> None:
         """Start nothing more and give back what has not started; let what runs end, then interrupt
@@ -112,8 +116,9 @@ class Producer(lifecycle.Loop):
 
     def _give_back(self) -> None:
         while self._waiting:
-            job = self._waiting.popleft()
-            self._end(job, Settlement(id=job.id, lease_no=job.lease_no, verb=Verb.RELEASE))
+            hold = self._waiting.popleft()
+            job = hold.job
+            self._end(hold, Settlement(id=job.id, lease_no=job.lease_no, verb=Verb.RELEASE))
 
     def _want(self) -> int:
         if self._is_draining:
@@ -130,12 +135,16 @@ class Producer(lifecycle.Loop):
         return min(MAX_AHEAD, int(self.queue.concurrency * AHEAD_S / max(self._mean_s, 1e-5)))
 
     def _call_hands(self) -> None:
-        """Wake idle hands, and hire up to the concurrency, for what waits."""
-        for _ in range(min(len(self._waiting), len(self._idle))):
-            self._idle.popleft().set_result(None)
+        """One for what waits, unless one is free; it calls the next when its job has to wait. So
+        jobs that never wait are all run by one hand, without a switch of tasks. Those too many may
+        go."""
         while self._idle and (self._is_draining or len(self._hands) > self.queue.concurrency):
             self._idle.popleft().set_result(None)
-        for _ in range(min(len(self._waiting), self.queue.concurrency - len(self._hands))):
+        if not self._waiting or len(self._hands) > len(self._idle) + self._held_up:
+            return
+        if self._idle:
+            self._idle.popleft().set_result(None)
+        elif len(self._hands) < self.queue.concurrency:
             hand = asyncio.create_task(self._work(), name=f"hand:{self.queue.name}")
             self._hands.add(hand)
             hand.add_done_callback(self._hand_gone)
@@ -144,6 +153,7 @@ class Producer(lifecycle.Loop):
         self._hands.discard(hand)
         if not hand.cancelled() and (error := hand.exception()) is not None:
             log.error("hand_broke", queue=self.queue.name, exc_info=error)
+        self._call_hands()
 
     async def _work(self) -> None:
         """One hand: a job at a time, until there are too many hands."""
@@ -159,45 +169,62 @@ class Producer(lifecycle.Loop):
             if done % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
 
-    async def _run(self, job: Claimed) -> None:
+    async def _run(self, hold: Hold) -> None:
         self._running += 1
         started = time.monotonic()
         try:
-            settlement = await self._attempts.run(job, max_age_s=self.queue.max_age_s)
+            settlement = await self._attempt(hold)
         except Exception:
             # Nobody holds it any more: the next beats find it a stranger, and it goes back.
-            self._attempts.drop(job.id, job.lease_no)
+            self._attempts.drop(hold)
             raise
         finally:
             self._running -= 1
             self._learn(time.monotonic() - started)
         if settlement is not None:
-            self._end(job, settlement)
+            self._end(hold, settlement)
         elif self._want() > 0:
             self.wake()
 
-    def _end(self, job: Claimed, settlement: Settlement) -> None:
-        self._ended.append(settlement)
-        self._lanes[job.id] = job.lane
+    async def _attempt(self, hold: Hold) -> Settlement | None:
+        attempt = self._attempts.run(hold, max_age_s=self.queue.max_age_s)
+        try:
+            waits_for = attempt.send(None)
+        except StopIteration as done:
+            settlement: Settlement | None = done.value
+            return settlement
+        self._held_up += 1
+        self._call_hands()
+        try:
+            return await resumed(attempt, waits_for)
+        finally:
+            self._held_up -= 1
+
+    def _end(self, hold: Hold, settlement: Settlement) -> None:
+        self._ended.append((hold, settlement))
         self.wake()
 
     def _learn(self, took_s: float) -> None:
         mean_s = self._mean_s
         self._mean_s = took_s if mean_s is None else mean_s + NEWEST * (took_s - mean_s)
 
-    def _count(self, settlement: Settlement, status: Status) -> None:
-        self._attempts.drop(settlement.id, settlement.lease_no)
-        outcome = "lost" if status is Status.LOST else settlement.verb.value
-        metrics.finished(self.queue.name, outcome).inc()
-        if settlement.error is not None:
-            log.info(
-                "attempt_failed",
-                job_id=str(settlement.id),
-                verb=outcome,
-                type=settlement.error["type"],
-            )
+    def _count(self, ended: Sequence[tuple[Hold, Settlement]], statuses: Sequence[Status]) -> None:
+        outcomes: Counter[str] = Counter()
+        for (hold, settlement), status in zip(ended, statuses, strict=True):
+            self._attempts.drop(hold)
+            outcome = "lost" if status is Status.LOST else settlement.verb.value
+            outcomes[outcome] += 1
+            if settlement.error is not None:
+                log.info(
+                    "attempt_failed",
+                    job_id=str(settlement.id),
+                    verb=outcome,
+                    type=settlement.error["type"],
+                )
+        for outcome, count in outcomes.items():
+            metrics.finished(self.queue.name, outcome).inc(count)
 
-    def _released(self, ended: list[Settlement]) -> list[int]:
-        """The lanes of what went back: their claimers must hear of it."""
-        lanes = [(one.verb, self._lanes.pop(one.id, None)) for one in ended]
-        return [lane for verb, lane in lanes if verb is Verb.RELEASE and lane is not None]
+
+def _released(ended: Iterable[tuple[Hold, Settlement]]) -> list[int]:
+    """The lanes of what went back: their claimers must hear of it."""
+    return [hold.job.lane for hold, settlement in ended if settlement.verb is Verb.RELEASE]

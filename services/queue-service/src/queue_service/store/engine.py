@@ -5,7 +5,6 @@ must be several in one transaction.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -84,7 +83,7 @@ class EngineStore:
         except asyncpg.PostgresError as error:
             said = {"type": "unstorable", "message": type(error).__name__, "retryable": False}
             told = {"attempt": 0, "at": rfc3339(datetime.now(UTC)), "duration_ms": None, **said}
-            failed = replace(one, verb=Verb.FAILED, delay_s=0.0, result=None, error=told)
+            failed = one._replace(verb=Verb.FAILED, delay_s=0.0, result=None, error=told)
             return (await self.settle([failed]))[0]
 
     async def sleeping(self, *, after: int, limit: int) -> list[int]:
