@@ -73,6 +73,19 @@ def cpu_s(pid: int) -> float:
     return sum(map(_ticks, process.tree(pid))) / TICKS
 
 
+def peak_mb(pid: int) -> float:
+    """The most memory it has had, of `pid` and what it has started and still runs; 0 if unknown."""
+    return sum(map(_peak_kb, process.tree(pid))) / 1024
+
+
+def _peak_kb(pid: int) -> int:
+    try:
+        lines = (PROC / str(pid) / "status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
+
+
 def _ticks(pid: int) -> int:
     try:
         stat = (PROC / str(pid) / "stat").read_text()

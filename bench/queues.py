@@ -15,6 +15,7 @@ WORKLOADS: dict[str, tuple[Callable[[Round], Awaitable[Figure]], bool]] = {
     "w2": (Round.bulk, False),
     "w3": (Round.drain, False),
     "w3 tuned": (Round.drain, True),
+    "w3 two": (Round.drain_by_two, True),
     "w4": (Round.latency, False),
     "w5": (Round.mixed, True),
 }
@@ -64,4 +65,5 @@ def _line(figure: Figure) -> str:
     if figure.p50_ms:
         return f"{figure.p50_ms:12.2f} / {figure.p99_ms:.2f} ms"
     told = f"{figure.per_s:12,.0f}/s" + (" (cut)" if figure.is_cut else "")
-    return told + (f"   {figure.cores:.2f} cores" if figure.cores else "")
+    told += f"   {figure.cores:.2f} cores" if figure.cores else ""
+    return told + (f", {figure.memory_mb:.0f} MB" if figure.memory_mb else "")

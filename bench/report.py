@@ -15,6 +15,7 @@ HEADS = {
     "w2": "W2 bulk, jobs/s",
     "w3": "W3 drain, jobs/s",
     "w3 tuned": "W3 tuned, jobs/s",
+    "w3 two": "W3 two workers, jobs/s",
     "w4": "W4 start p50 / p99, ms",
     "w5": "W5 mixed, jobs/s",
 }
@@ -49,7 +50,7 @@ def markdown(rows: Sequence[Row], about: Sequence[str]) -> str:
     spent = [name for name in workloads if any(_cores(row.of(name)) != NONE for row in rows)]
     if spent:
         parts.append(
-            "Cores: of the client in W1 and W2, of the worker in W3; servers have the rest"
+            "Cores: of the client in W1 and W2, of the workers in W3; servers have the rest"
         )
         parts.append(_table(spent, rows, lambda row, name: _cores(row.of(name)), unit=False))
     parts.append("\n".join(_notes(rows)))

@@ -5,6 +5,7 @@
 | W1 | a call for each job, 50 callers at once in one process | jobs/s, each after its commit |
 | W2 | the call for many jobs, 1,000 at a time | jobs/s |
 | W3 | a backlog, one worker process; from the first start until nothing is unfinished | jobs/s |
+| W3, two | the same with two worker processes | jobs/s |
 | W4 | idle worker, a job every 20 ms; from before the call to the handler's start | ms |
 | W5 | W1 against a running worker, at most 2,000 jobs waiting | jobs/s started |
 
@@ -19,7 +20,7 @@ import struct
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,12 +63,14 @@ class Size:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """`cores` of the client in W1 and W2, of the worker in W3. `foreign`: those of others."""
+    """`cores` of the client in W1 and W2, of the workers in W3. `foreign`: those of others.
+    `memory_mb`: the most that a worker of W3 had in memory."""
 
     per_s: float = 0.0
     p50_ms: float = 0.0
     p99_ms: float = 0.0
     cores: float = 0.0
+    memory_mb: float = 0.0
     is_cut: bool = False
     foreign: float = 0.0
 
@@ -121,21 +124,27 @@ class Round:
         size = self._ring.size
         return _rate(await self._load("bulk", size.bulk, PIECE, size.seconds))
 
-    async def drain(self) -> Figure:
+    async def drain_by_two(self) -> Figure:
+        return await self.drain(workers=2)
+
+    async def drain(self, *, workers: int = 1) -> Figure:
         await self._reset()
         size = self._ring.size
         jobs = int((await self._load("bulk", size.drain, PIECE, size.seconds))["jobs"])
         await self._settle_down()
-        async with self._worker() as pid:
+        async with AsyncExitStack() as running:
+            pids = [await running.enter_async_context(self._worker()) for _ in range(workers)]
             await self._until_started(1, START_WITHIN_S)
-            began, cpu_s = self._starts()[0], machine.cpu_s(pid)
+            began, cpu_s = self._starts()[0], sum(map(machine.cpu_s, pids))
             is_cut = not await self._until_started(jobs, size.seconds)
             started, ended = self._started(), time.monotonic()
-            cores = (machine.cpu_s(pid) - cpu_s) / (ended - began)
+            cores = (sum(map(machine.cpu_s, pids)) - cpu_s) / (ended - began)
             if not is_cut:
                 await self._until_finished()
                 ended = time.monotonic()
-        return Figure(per_s=started / (ended - began), cores=cores, is_cut=is_cut)
+            memory_mb = max(map(machine.peak_mb, pids))
+        per_s = started / (ended - began)
+        return Figure(per_s=per_s, cores=cores, memory_mb=memory_mb, is_cut=is_cut)
 
     async def latency(self) -> Figure:
         await self._reset()
