@@ -1,4 +1,5 @@
-"""The steps of `make test`, in order, each timed; stops at the first that fails."""
+"""The steps of `make test`, in order, each timed; stops at the first that fails. `long` is `make
+chaos`."""
 
 import subprocess
 import sys
@@ -11,6 +12,9 @@ PACKAGES = (
     "chassis", "contracts", "localstack", "testkit", "mainstay", "marketing",
     "gateway", "queue_service", "session_service", "ratelimit_service", "bench",
 )  # fmt: skip
+
+# Only when it is asked for.
+LONG = "long"
 
 
 def folders(*kinds: str) -> list[str]:
@@ -25,10 +29,11 @@ def folders(*kinds: str) -> list[str]:
     return [str(path.relative_to(ROOT)) for path in found]
 
 
-def pytest(*paths: str, workers: int = 0) -> list[list[str]]:
+def pytest(*paths: str, workers: int = 0, marked: str = "not long") -> list[list[str]]:
     """The command for those of the paths that exist: none at all when none does."""
     found = [path for path in paths if any((ROOT / path).glob("**/test_*.py"))]
-    options = ["--durations=20", "--durations-min=0.5", *([f"-n{workers}"] if workers else [])]
+    options = ["-m", marked, "--durations=20", "--durations-min=0.5"]
+    options += [f"-n{workers}"] if workers else []
     return [[str(BIN / "python"), "-m", "pytest", *options, *found]] if found else []
 
 
@@ -41,9 +46,12 @@ def steps() -> dict[str, list[list[str]]]:
         "types": [[str(BIN / "mypy"), *(f"-p{name}" for name in PACKAGES)]],
         "imports": [[str(BIN / "lint-imports")]],
         "unit": pytest(*folders("unit"), workers=2),
-        "integration": pytest(*folders("integration", "contract"), "tests/contract", workers=2),
+        "integration": pytest(
+            *folders("integration", "conformance", "contract"), "tests/contract", workers=2
+        ),
         "e2e": pytest("tests/e2e"),
         "chaos": pytest("tests/chaos"),
+        LONG: pytest(*folders("conformance"), "tests/chaos", marked="long"),
     }
 
 
@@ -54,7 +62,7 @@ def main(wanted: list[str]) -> int:
         print(f"no such step: {', '.join(sorted(unknown))}; steps are {', '.join(known)}")
         return 2
     took: list[str] = []
-    for name in wanted or known:
+    for name in wanted or [name for name in known if name != LONG]:
         print(f"\n=== {name}", flush=True)
         started = time.monotonic()
         for command in known[name]:

@@ -39,6 +39,14 @@ def test_a_folder_that_is_not_there_is_not_passed(check: ModuleType) -> None:
     assert check.steps()["chaos"] == []
 
 
+def test_what_is_long_runs_when_it_is_asked_for_and_only_then(check: ModuleType) -> None:
+    write(check, "tests/chaos/test_d.py")
+    (chaos,), (long,) = check.steps()["chaos"], check.steps()["long"]
+    assert "not long" in chaos
+    assert "long" in long
+    assert chaos[-1] == long[-1] == "tests/chaos"
+
+
 def test_the_first_failure_ends_it_with_its_code(
     check: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -46,7 +54,9 @@ def test_the_first_failure_ends_it_with_its_code(
         return [[sys.executable, "-c", f"raise SystemExit({code})"]]
 
     monkeypatch.setattr(
-        check, "steps", lambda: {"lint": ends(0), "none": [], "types": ends(3), "unit": ends(0)}
+        check,
+        "steps",
+        lambda: {"lint": ends(0), "none": [], "types": ends(3), "unit": ends(0), "long": ends(4)},
     )
     assert check.main([]) == 3
     said = capsys.readouterr().out
@@ -54,3 +64,6 @@ def test_the_first_failure_ends_it_with_its_code(
     assert "=== unit" not in said
     assert check.main(["lint", "none", "unit"]) == 0
     assert check.main(["fly"]) == 2
+    monkeypatch.setattr(check, "steps", lambda: {"unit": ends(0), "long": ends(4)})
+    assert check.main([]) == 0
+    assert check.main(["long"]) == 4

@@ -104,6 +104,54 @@ class Batch(Answer):
     on_complete_id: UUID | None = None
 
 
+class Matched(Answer):
+    matched: int
+
+
+class Queue(Answer):
+    """`depth` counts live jobs by state."""
+
+    name: str
+    served_by: str
+    paused: bool
+    concurrency: int
+    global_limit: int | None = None
+    per_shop_limit: int | None = None
+    max_age_s: float | None = None
+    max_attempts: int
+    timeout_s: float
+    retry: dict[str, float] = Field(default_factory=dict)
+    weights: dict[str, float] = Field(default_factory=dict)
+    sealed: bool = False
+    drop_on_finish: bool = False
+    depth: dict[str, int] = Field(default_factory=dict)
+    oldest_ready_age_s: float | None = None
+
+
+class Schedule(Answer):
+    name: str
+    cron: str
+    timezone: str
+    job: dict[str, Any]
+    missed: str
+    overlap: str
+    enabled: bool
+    next_fire_at: datetime | None = None
+    last_fire_at: datetime | None = None
+    last_job_id: UUID | None = None
+
+
+class PushHandler(Answer):
+    """`secret` is told once, in the answer to the call that made it."""
+
+    kind: str
+    url: str
+    timeout_s: float
+    max_in_flight: int
+    secret: str | None = None
+    disabled_at: datetime | None = None
+
+
 class RejectedRow(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 

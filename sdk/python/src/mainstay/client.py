@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
-from urllib.parse import quote
 from uuid import UUID
 
 from mainstay import errors, uploads
@@ -28,9 +27,8 @@ from mainstay.answers import (
     Settlements,
     Uploaded,
 )
-from mainstay.transport import Answered, Transport
-
-Id = UUID | str
+from mainstay.operations import Id, JobFilter, Operations
+from mainstay.transport import Answered, Transport, step
 
 
 def new_id() -> UUID:
@@ -53,18 +51,8 @@ class JobOptions(TypedDict, total=False):
     tags: Sequence[str]
     retry: Mapping[str, float] | None
     notify: bool
+    unique: Mapping[str, Any] | None
     id: Id
-
-
-class JobFilter(TypedDict, total=False):
-    queue: str
-    state: str
-    shop: str
-    kind: str
-    tag: str
-    batch_id: Id
-    since: datetime
-    until: datetime
 
 
 class LeaseOptions(TypedDict, total=False):
@@ -82,7 +70,7 @@ class LeaseNext(LeaseOptions):
     queue: str
 
 
-class Client:
+class Client(Operations):
     """Use as `async with Client(base_url, api_key) as mainstay`.
 
     `timeout_s` bounds one try (an upload: `stall_timeout_s` without a byte moving), `attempts` the
@@ -145,10 +133,10 @@ class Client:
         """Up to 1,000 jobs `{kind, args, …}`, a verdict for each; `atomic`: all or `Invalid`."""
         body = {"jobs": [{"id": new_id(), **job} for job in jobs], "atomic": atomic}
         answered = await self._transport.call("POST", "/v1/jobs:batch", body=body)
-        return answered.read(EnqueueResults, **_told(answered))
+        return answered.answer(EnqueueResults)
 
     async def get_job(self, job_id: Id) -> Job:
-        return _job(await self._transport.call("GET", f"/v1/jobs/{_step(job_id)}"))
+        return _job(await self._transport.call("GET", f"/v1/jobs/{step(job_id)}"))
 
     async def list_jobs(
         self, *, limit: int = 50, cursor: str | None = None, **wanted: Unpack[JobFilter]
@@ -157,12 +145,12 @@ class Client:
         answered = await self._transport.call(
             "GET", "/v1/jobs", query={"limit": limit, "cursor": cursor, **wanted}
         )
-        return answered.read(Page[Job], **_told(answered))
+        return answered.answer(Page[Job])
 
     async def cancel(self, job_id: Id) -> Job:
         """Raises `Conflict` when the job ended otherwise; a running one stops in a while."""
         try:
-            answered = await self._transport.call("POST", f"/v1/jobs/{_step(job_id)}:cancel")
+            answered = await self._transport.call("POST", f"/v1/jobs/{step(job_id)}:cancel")
         except errors.Conflict:
             job = await self.get_job(job_id)
             if job.state == "cancelled":
@@ -193,7 +181,8 @@ class Client:
             "on_complete": on_complete,
             "hold": hold,
         }
-        return _batch(await self._transport.call("POST", "/v1/batches", body=body))
+        answered = await self._transport.call("POST", "/v1/batches", body=body)
+        return answered.answer(Batch)
 
     async def upload_items(
         self,
@@ -214,7 +203,7 @@ class Client:
         `format` is taken from the file's name, else csv; rows below `offset` are skipped.
         """
         answered = await self._transport.upload(
-            f"/v1/batches/{_step(batch_id)}/items",
+            f"/v1/batches/{step(batch_id)}/items",
             rows,
             content_type=uploads.CONTENT_TYPES[format or uploads.format_of(rows)],
             query={
@@ -224,21 +213,22 @@ class Client:
                 "strict": strict or None,
             },
         )
-        return answered.read(Uploaded, **_told(answered))
+        return answered.answer(Uploaded)
 
     async def close_batch(self, batch_id: Id) -> Batch:
         """No more items; may be called again."""
         try:
-            answered = await self._transport.call("POST", f"/v1/batches/{_step(batch_id)}:close")
+            answered = await self._transport.call("POST", f"/v1/batches/{step(batch_id)}:close")
         except errors.Conflict:
             batch = await self.get_batch(batch_id)
             if batch.state in ("closed", "finished"):
                 return batch
             raise
-        return _batch(answered)
+        return answered.answer(Batch)
 
     async def get_batch(self, batch_id: Id) -> Batch:
-        return _batch(await self._transport.call("GET", f"/v1/batches/{_step(batch_id)}"))
+        answered = await self._transport.call("GET", f"/v1/batches/{step(batch_id)}")
+        return answered.answer(Batch)
 
     async def lease(
         self, queue: str, *, wait_s: float = 0.0, **options: Unpack[LeaseOptions]
@@ -250,9 +240,9 @@ class Client:
         """
         body = {"request_id": str(new_id()), **options, "wait_ms": int(wait_s * 1000)}
         answered = await self._transport.call(
-            "POST", f"/v1/queues/{_step(queue)}:lease", body=body, wait_s=wait_s
+            "POST", f"/v1/queues/{step(queue)}:lease", body=body, wait_s=wait_s
         )
-        return answered.read(LeasedJobs, **_told(answered))
+        return answered.answer(LeasedJobs)
 
     async def settle(
         self, outcomes: Iterable[Mapping[str, Any]], *, lease: LeaseNext | None = None
@@ -265,14 +255,14 @@ class Client:
         if lease is not None:
             body["lease"] = {"request_id": str(new_id()), **lease}
         answered = await self._transport.call("POST", "/v1/leases:settle", body=body)
-        return answered.read(Settlements, **_told(answered))
+        return answered.answer(Settlements)
 
     async def release(self, jobs: Iterable[LeasedJob]) -> Settlements:
         """Give back jobs that were not started: at once, their attempts unspent."""
         answered = await self._transport.call(
             "POST", "/v1/leases:release", body={"leases": [job.held for job in jobs]}
         )
-        return answered.read(Settlements, **_told(answered))
+        return answered.answer(Settlements)
 
     async def heartbeat(
         self, leases: Iterable[Mapping[str, Any]], *, extend_s: float | None = None
@@ -281,7 +271,7 @@ class Client:
         for as long as they were leased."""
         body = {"leases": list(leases), "extend_s": extend_s}
         answered = await self._transport.call("POST", "/v1/leases:heartbeat", body=body)
-        return answered.read(Heartbeat, **_told(answered))
+        return answered.answer(Heartbeat)
 
     async def mark(self, job: LeasedJob, name: str) -> bool:
         """Leave a durable mark before an outside effect; False if an earlier lease left it. Raises
@@ -307,7 +297,7 @@ class Client:
             "max_wait_ms": max_wait_ms,
         }
         answered = await self._transport.call("POST", "/v1/ratelimits/reserve", body=body)
-        return answered.read(Decision, **_told(answered))
+        return answered.answer(Decision)
 
     async def system(self) -> dict[str, Any]:
         """Services, roads, dependencies, and what users can still do."""
@@ -316,21 +306,4 @@ class Client:
 
 def _job(answered: Answered) -> Job:
     replayed = answered.headers.get("Idempotent-Replay") == "true"
-    return answered.read(Job, **_told(answered), replayed=replayed)
-
-
-def _batch(answered: Answered) -> Batch:
-    return answered.read(Batch, **_told(answered))
-
-
-def _told(answered: Answered) -> dict[str, str | None]:
-    headers = answered.headers
-    return {
-        "road": headers.get("Mainstay-Road"),
-        "backend": headers.get("Mainstay-Backend"),
-        "degraded": headers.get("Degraded"),
-    }
-
-
-def _step(identity: Id) -> str:
-    return quote(str(identity), safe="")
+    return answered.answer(Job, replayed=replayed)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 from uuid import UUID
 
 import aiohttp
@@ -43,6 +43,22 @@ class Answered:
             raise errors.Unavailable(
                 "the answer is not what this client knows", status=self.status, code="bad_answer"
             ) from error
+
+    def answer(self, model: type[T], **known: Any) -> T:
+        """As `read`; the model is an `answers.Answer`, which says who decided."""
+        said = self.headers.get
+        return self.read(
+            model,
+            road=said("Mainstay-Road"),
+            backend=said("Mainstay-Backend"),
+            degraded=said("Degraded"),
+            **known,
+        )
+
+
+def step(of_path: object) -> str:
+    """An id or a name as one step of a path."""
+    return quote(str(of_path), safe="")
 
 
 class Transport:

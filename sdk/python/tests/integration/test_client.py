@@ -399,3 +399,21 @@ async def test_a_redirect_does_not_carry_the_key_elsewhere(deployment: Deploymen
         with pytest.raises(errors.ApiError):
             await client.system()
     assert len(deployment.asked) == 1
+
+
+async def test_a_verb_whose_answer_was_lost_is_what_it_was(
+    client: Client, deployment: Deployment
+) -> None:
+    live, ended = reply(JOB), reply({**JOB, "state": "completed"})
+    deployment.replies = [dropped, problem(409, "job_not_retryable"), live]
+    assert (await client.retry(JOB["id"])).state == "ready"
+    deployment.replies = [problem(409, "job_not_retryable"), ended]
+    with pytest.raises(errors.Conflict):
+        await client.retry(JOB["id"])
+    deployment.replies = [dropped, problem(404)]
+    await client.delete_schedule("nightly")
+    deployment.asked.clear()
+    deployment.replies = [dropped, reply({"matched": 7})]
+    assert await client.cancel_jobs(queue="sms", dry_run=True) == 7
+    assert len({asked.headers["Idempotency-Key"] for asked in deployment.asked}) == 1
+    assert deployment.asked[-1].json == {"filter": {"queue": "sms"}, "dry_run": True}

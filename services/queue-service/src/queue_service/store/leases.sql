@@ -47,10 +47,10 @@ returning true
 
 -- name: expired
 -- Those without a worker lie together in the index of running jobs; an order would lead the planner
--- away from it.
+-- away from it. One that somebody is at now must not hold up the others: it is passed over.
 select id, lease_no, lane, attempt, max_attempts, 0 as kills from queue_job
 where worker is null and state = 'running' and lease_until < clock_timestamp()
-limit $1
+limit $1 for update skip locked
 
 -- name: forget_calls
 delete from lease_call where at < clock_timestamp() - make_interval(secs => $1)
