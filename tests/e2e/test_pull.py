@@ -1,6 +1,7 @@
 """The newcomer's path of the SDK's README, and pulling through the gateway."""
 
 import asyncio
+import base64
 import os
 import signal
 import subprocess
@@ -9,10 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from localstack.servers import ports
 from testkit.signals import eventually
 from testkit.stack import StackProcess
 
-from .test_documents import ROOT, Typist, block_with, blocks, commands
+from .test_documents import ROOT, Typist, block_with, blocks, commands, finished, typed
 
 SDK = ROOT / "sdk" / "python" / "README.md"
 WITHIN_S = 30.0
@@ -82,6 +84,37 @@ async def test_a_worker_of_ones_own_runs_jobs_and_stops_cleanly(
         if worker.returncode is None:
             worker.kill()
             await worker.wait()
+
+
+async def test_jobs_come_to_an_app_behind_a_url(stack: StackProcess, tmp_path: Path) -> None:
+    port, secret = str(ports.free_port()), f"whsec_{base64.b64encode(os.urandom(32)).decode()}"
+    (code,) = [block for block in blocks(SDK, "python") if "webhook-id" in block]
+    (tmp_path / "hook.py").write_text(code.replace("8099", port))
+    environ = {**os.environ, "HOOK_SECRET": secret}
+    app = await asyncio.create_subprocess_exec(
+        sys.executable, str(tmp_path / "hook.py"), env=environ, stdout=subprocess.DEVNULL
+    )
+    try:
+        await eventually(lambda: not ports.is_free(int(port)), within_s=WITHIN_S)
+        block = block_with(SDK, "HOOK_SECRET").replace("8099", port)
+        put, job, _ = await typed(Typist(stack), block.replace("$HOOK_SECRET", secret))
+        assert (put.status, job.status) == (201, 201)
+        done = await finished(stack, job.body["id"])
+        assert (done["state"], done["result"]) == ("completed", {"said": "Hello, Eleni"})
+    finally:
+        app.terminate()
+        await app.wait()
+
+
+async def test_the_operators_verbs_do_what_the_readme_shows(
+    stack: StackProcess, tmp_path: Path
+) -> None:
+    path, environ = script(stack, tmp_path, "put_schedule(")
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, str(path)], env=environ, capture_output=True, text=True,
+        check=False, timeout=WITHIN_S,
+    )  # fmt: skip
+    assert done.stdout.split() == ["True", "ready", "1", "cancelled", "ready"], done.stderr
 
 
 async def test_a_caller_who_hangs_up_at_the_gateway_costs_no_attempt(stack: StackProcess) -> None:
