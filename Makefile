@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run serve demo test chaos bench up down fmt lint types imports unit openapi locks
+.PHONY: help run serve demo test chaos verify bench up down fmt lint types imports unit openapi locks
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -13,6 +13,8 @@ test: ## everything CI runs, on real servers
 	@tools/test
 chaos: ## ten minutes of bad days: 100,000 jobs, and every one accounted for
 	@tools/test long
+verify: ## the services on every other PostgreSQL that is installed
+	@tools/test postgres
 bench: ## our figures beside bare limits
 	@tools/bench
 up: ## the stack in containers

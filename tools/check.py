@@ -1,10 +1,12 @@
-"""The steps of `make test`, in order, each timed; stops at the first that fails. `long` is `make
-chaos`."""
+"""The steps of `make test`, in order, each timed; stops at the first that fails. Besides, when they
+are asked for: `long` is `make chaos`, `postgres` is `make verify`."""
 
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from localstack.servers import postgres_binaries
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -13,8 +15,7 @@ PACKAGES = (
     "gateway", "queue_service", "session_service", "ratelimit_service", "bench",
 )  # fmt: skip
 
-# Only when it is asked for.
-LONG = "long"
+ASKED_FOR = frozenset({"long", "postgres"})
 
 
 def folders(*kinds: str) -> list[str]:
@@ -31,7 +32,12 @@ def folders(*kinds: str) -> list[str]:
 
 def pytest(*paths: str, workers: int = 0, marked: str = "not long") -> list[list[str]]:
     """The command for those of the paths that exist: none at all when none does."""
-    found = [path for path in paths if any((ROOT / path).glob("**/test_*.py"))]
+    there = (ROOT / path for path in paths)
+    found = [
+        str(path.relative_to(ROOT))
+        for path in there
+        if path.is_file() or any(path.glob("**/test_*.py"))
+    ]
     options = ["-m", marked, "--durations=20", "--durations-min=0.5"]
     options += [f"-n{workers}"] if workers else []
     return [[str(BIN / "python"), "-m", "pytest", *options, *found]] if found else []
@@ -51,8 +57,24 @@ def steps() -> dict[str, list[list[str]]]:
         ),
         "e2e": pytest("tests/e2e"),
         "chaos": pytest("tests/chaos"),
-        LONG: pytest(*folders("conformance"), "tests/chaos", marked="long"),
+        "long": pytest(*folders("conformance"), "tests/chaos", marked="long"),
+        "postgres": on_every_other_postgres(
+            pytest(
+                *folders("integration", "conformance", "contract"),
+                "tests/contract/test_sql.py",
+                workers=2,
+            )
+        ),
     }
+
+
+def on_every_other_postgres(commands: list[list[str]]) -> list[list[str]]:
+    """Functions are understood when they run, so all that use them run on each version."""
+    return [
+        ["/usr/bin/env", f"PG_BINDIR={one.bindir}", *command]
+        for one in postgres_binaries.installed()[1:]
+        for command in commands
+    ]
 
 
 def main(wanted: list[str]) -> int:
@@ -62,7 +84,7 @@ def main(wanted: list[str]) -> int:
         print(f"no such step: {', '.join(sorted(unknown))}; steps are {', '.join(known)}")
         return 2
     took: list[str] = []
-    for name in wanted or [name for name in known if name != LONG]:
+    for name in wanted or [name for name in known if name not in ASKED_FOR]:
         print(f"\n=== {name}", flush=True)
         started = time.monotonic()
         for command in known[name]:

@@ -1,6 +1,7 @@
 """`tools/check.py`: each step runs what there is, and stops at what fails."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -45,6 +46,10 @@ def test_what_is_long_runs_when_it_is_asked_for_and_only_then(check: ModuleType)
     assert "not long" in chaos
     assert "long" in long
     assert chaos[-1] == long[-1] == "tests/chaos"
+    write(check, "services/a/tests/contract/test_c.py")
+    others = [command[1] for command in check.steps()["postgres"]]
+    assert [name.partition("=")[0] for name in others] == ["PG_BINDIR"] * len(others)
+    assert not os.environ.get("PG_BINDIR") or not others
 
 
 def test_the_first_failure_ends_it_with_its_code(
