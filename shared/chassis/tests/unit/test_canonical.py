@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from chassis.kernel import canonical
 
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none() | st.booleans() | st.integers() | FINITE | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
@@ -23,6 +24,18 @@ def test_the_order_of_members_does_not_count(document: dict[str, object]) -> Non
 @given(JSON)
 def test_nothing_is_lost(value: object) -> None:
     assert json.loads(canonical.canonical(value)) == value
+
+
+@given(JSON)
+def test_no_release_says_it_otherwise(value: object) -> None:
+    """Fingerprints are kept, so how it is made must not show."""
+    said = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert canonical.canonical(value) == said.encode()
+
+
+@given(FINITE)
+def test_numbers_are_as_python_prints_them(number: float) -> None:
+    assert canonical.canonical(number) == repr(number).encode()
 
 
 @given(JSON, JSON)

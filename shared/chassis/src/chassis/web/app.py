@@ -8,7 +8,9 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
+import prometheus_client
 import pydantic
 from aiohttp import web
 
@@ -70,11 +72,17 @@ def base_app(*, service: str, version: str, public: bool = True) -> web.Applicat
 def add_operations(
     app: web.Application, operations: Sequence[Operation], *, authenticate: Authenticate
 ) -> None:
-    """Route them. `/{id}:verb` goes before `/{id}`, which would swallow it."""
-    for operation in sorted(operations, key=lambda one: ":" not in one.path.rsplit("/", 1)[-1]):
+    """Route them in the order in which they are looked for: paths without places, each with all of
+    its methods; then `/{id}:verb` before `/{id}`, which would swallow it."""
+    for operation in sorted(operations, key=_turn):
         app.router.add_route(
             operation.method, operation.path, _guarded(operation, authenticate), expect_handler=None
         )
+
+
+def _turn(operation: Operation) -> tuple[bool, bool, str]:
+    is_verb = ":" in operation.path.rsplit("/", 1)[-1]
+    return "{" in operation.path, not is_verb, operation.path
 
 
 def _guarded(operation: Operation, authenticate: Authenticate) -> Handler:
@@ -108,15 +116,25 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
         metrics.HTTP_IN_FLIGHT.dec()
     route = _route(request)
     method = request.method if request.method in METHODS else "other"
-    metrics.HTTP_REQUESTS.labels(method, route, str(response.status)).inc()
-    metrics.HTTP_DURATION_S.labels(route).observe(time.monotonic() - started)
+    _requests(method, route, response.status).inc()
+    _durations(route).observe(time.monotonic() - started)
     return response
+
+
+@cache
+def _requests(method: str, route: str, status: int) -> prometheus_client.Counter:
+    return metrics.HTTP_REQUESTS.labels(method, route, str(status))
+
+
+@cache
+def _durations(route: str) -> prometheus_client.Histogram:
+    return metrics.HTTP_DURATION_S.labels(route)
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         deadline.bind(_deadline(request))
-        if "\x00" in request.path:
+        if "%00" in request.rel_url.raw_path:
             raise errors.NotFound("no name of ours holds U+0000")
         response = await handler(request)
     except errors.Fault as fault:

@@ -34,11 +34,18 @@ async def read_bytes(request: web.Request, *, limit: int = MAX_BODY_BYTES) -> by
     """The whole body, bounded in size and time."""
     if request.content_length is not None and request.content_length > limit:
         raise errors.TooLarge(f"the body is over {limit} bytes")
+    content = request.content
+    if content.is_eof():
+        # Most bodies are there by now: there is nothing to wait for.
+        raw = content.read_nowait()
+        if len(raw) > limit:
+            raise errors.TooLarge(f"the body is over {limit} bytes")
+        return raw
     pieces: list[bytes] = []
     size = 0
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for piece in request.content.iter_any():
+            async for piece in content.iter_any():
                 size += len(piece)
                 if size > limit:
                     raise errors.TooLarge(f"the body is over {limit} bytes")
