@@ -1,1 +1,1 @@
-"""Handlers an SMS marketing app needs: `sms.send` and `campaign.report`."""
+"""Handlers an SMS marketing app needs: messages, campaigns and automations."""

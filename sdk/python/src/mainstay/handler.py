@@ -16,18 +16,20 @@ attempt is accepted. What must not happen twice in the world is guarded by `Cont
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from importlib import metadata
-from typing import Any, Generic, Literal, Protocol, TypeVar, cast, overload
+from typing import Any, Generic, Literal, Protocol, TypeVar, Unpack, cast, overload
 from uuid import UUID
 
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
+from mainstay.children import ChildOptions, NewJob
 from mainstay.flaws import Flaw, flaws_of
+from mainstay.threads import THREADS
 
 ENTRY_POINT_GROUP = "mainstay.handlers"
 
@@ -38,7 +40,8 @@ class HandlerError(Exception):
         HandlerError             failed attempt, tried again after a back-off
         ├── Ambiguous            the effect may or may not have happened: failed, never repeated
         ├── Permanent            no repeat can help: discarded
-        │   └── InvalidArgs      the job's args do not fit the handler
+        │   ├── InvalidArgs      the job's args do not fit the handler
+        │   └── Refused          a new job that no queue takes
         ├── WrongSettings        the environment of the worker lacks something
         └── Unavailable          a service the handler asked for does not answer
 
@@ -64,6 +67,17 @@ class InvalidArgs(Permanent):
     def __init__(self, flaws: Iterable[Flaw]) -> None:
         self.flaws = tuple(flaws)
         super().__init__("; ".join(map(str, self.flaws)))
+
+
+class Refused(Permanent):
+    """`jobs` says what is wrong, by place among those that were to be made. Over HTTP those that
+    were right are made all the same."""
+
+    type = "refused"
+
+    def __init__(self, jobs: Mapping[int, str]) -> None:
+        self.jobs = dict(jobs)
+        super().__init__("; ".join(f"new job {n}: {why}" for n, why in list(jobs.items())[:20]))
 
 
 class WrongSettings(HandlerError):
@@ -169,6 +183,13 @@ class Context(Protocol):
         ...
 
     @property
+    def outside(self) -> aiohttp.ClientSession:
+        """As `http`, for URLs that somebody gave you: it reaches the public internet by https and
+        nothing of ours, whatever a name resolves to and wherever a redirect leads. Bodies are not
+        decompressed."""
+        ...
+
+    @property
     def environ(self) -> Mapping[str, str]: ...
 
     @property
@@ -181,8 +202,18 @@ class Context(Protocol):
         """Carries the ids of the job. Keep args and secrets out of it."""
         ...
 
+    @property
+    def deadline(self) -> float:
+        """When the handler is stopped for its `timeout_s`, by the clock of the event loop, which
+        is `time.monotonic()`: `async with asyncio.timeout_at(ctx.deadline - 2)`."""
+        ...
+
     def remaining_s(self) -> float:
-        """Seconds until the handler is stopped for its `timeout_s`."""
+        """Seconds until the deadline."""
+        ...
+
+    def now(self) -> datetime:
+        """UTC. In a test it stands still until the test moves it."""
         ...
 
     async def once(self, name: str) -> bool:
@@ -200,7 +231,36 @@ class Context(Protocol):
         ...
 
     async def progress(self, value: Mapping[str, Any]) -> None:
-        """Keep a small document that readers of the job see and later attempts do not."""
+        """Keep a small document (64 KiB) that readers of the job see, and later attempts: see
+        `checkpoint`. Written at most once a second, and before the attempt ends in an outcome."""
+        ...
+
+    async def checkpoint(self) -> dict[str, Any] | None:
+        """The last `progress` that an earlier attempt left. It may lie a little behind what that
+        attempt did, never before it: go on from there with effects that can bear a repeat, such as
+        new jobs with the same names."""
+        ...
+
+    async def enqueue(
+        self,
+        kind: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        name: str,
+        **options: Unpack[ChildOptions],
+    ) -> UUID:
+        """Make a job, durable before this returns; its id. `name` tells it from the others that
+        this job makes: the same name is the same job in every attempt, as it was first said.
+        Raises `Refused`, and `Unavailable` when it is not known to be stored."""
+        ...
+
+    async def enqueue_many(self, jobs: Sequence[NewJob]) -> list[UUID]:
+        """All of these, a thousand at most, or none; their ids."""
+        ...
+
+    async def waiting(self, queue: str, *, shop: str | None = None, limit: int = 10_000) -> int:
+        """How many jobs of the queue and the shop (that of the job in hand) are ready and not
+        started, counted up to `limit`: a handler that makes many waits while there are enough."""
         ...
 
     async def reserve(
@@ -234,7 +294,7 @@ class Handler(Generic[A]):
 
     `queue` is where jobs of this kind belong; the kind alone decides which handler runs.
     `is_async` is False for plain functions: they run in a thread and may use `job`, `environ`,
-    `log`, `remaining_s()` and `cancelled.is_set()` of their context only.
+    `log`, `deadline`, `remaining_s()`, `now()` and `cancelled.is_set()` of their context only.
     """
 
     kind: str
@@ -258,11 +318,11 @@ class Handler(Generic[A]):
     async def run(self, args: A, ctx: Context) -> Outcome:
         """One attempt with parsed args; the caller keeps the time. Raises what the function does.
 
-        A plain function runs in the loop's default executor and cannot be stopped there.
+        A plain function runs in a thread; when its time is over it is abandoned there.
         """
         if self.is_async:
             return outcome_of(await cast(Awaitable[Returned], self.call(args, ctx)))
-        return outcome_of(await asyncio.to_thread(self.call, args, ctx))
+        return outcome_of(await THREADS.run(self.call, args, ctx))
 
 
 @overload

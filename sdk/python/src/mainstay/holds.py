@@ -1,32 +1,28 @@
 """A job in the hands of a worker that pulls, and what its handler may use."""
 
 import asyncio
-import json
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Unpack
 from uuid import UUID
 
 import aiohttp
 
 from mainstay import errors, handler
-from mainstay.answers import LeasedJob
+from mainstay.answers import EnqueueResult, LeasedJob
 from mainstay.attempts import LeaseLost
+from mainstay.children import ChildOptions, NewJob, args_flaw, child_id, require_names
 from mainstay.client import Client
 from mainstay.handler import Delivery, Handler, JobInfo, Reservation
+from mainstay.operations import JobFilter
+from mainstay.sizes import MAX_PROGRESS_BYTES, size_of
 
 log = logging.getLogger("mainstay.handler")
 
 PROGRESS_EVERY_S = 1.0
-MAX_PROGRESS_BYTES = 64 * 1024
-
-
-def size_of(value: Any, limit: int) -> int:
-    """Bytes of it as JSON. ValueError or TypeError when it is none, or longer."""
-    size = len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
-    if size > limit:
-        raise ValueError(f"{size} bytes of JSON, {limit} at most")
-    return size
+# A body has a MiB at most.
+MAX_BODY_BYTES = 900_000
 
 
 class Hold:
@@ -66,6 +62,7 @@ class PulledContext:
         http: aiohttp.ClientSession,
         environ: Mapping[str, str],
         clock: Callable[[], float],
+        outside: aiohttp.ClientSession | None = None,
     ) -> None:
         job = hold.job
         self.job = _info(job)
@@ -76,16 +73,28 @@ class PulledContext:
         self._delivery = of.delivery
         self._client = client
         self._clock = clock
-        self._ends_at = clock() + of.timeout_s
+        self._outside = outside
+        self.deadline = clock() + of.timeout_s
         self._names: set[str] = set()
+        self._made: set[str] = set()
         self._progress_at = 0.0
 
     @property
     def cancelled(self) -> asyncio.Event:
         return self._hold.cancelled
 
+    @property
+    def outside(self) -> aiohttp.ClientSession:
+        """What is safe to call from here, only the owner of this process knows."""
+        if self._outside is None:
+            raise handler.WrongSettings(["give the worker a session for `outside`"])
+        return self._outside
+
     def remaining_s(self) -> float:
-        return max(0.0, self._ends_at - self._clock())
+        return max(0.0, self.deadline - self._clock())
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
 
     async def once(self, name: str) -> bool:
         if name in self._names:
@@ -111,6 +120,77 @@ class PulledContext:
             self._progress_at = self._clock()
             await self._client.heartbeat([self._hold.beat()])
             self._hold.told(news)
+
+    async def checkpoint(self) -> dict[str, Any] | None:
+        left = self._hold.job.progress
+        return dict(left) if isinstance(left, Mapping) else None
+
+    async def enqueue(
+        self,
+        kind: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        name: str,
+        **options: Unpack[ChildOptions],
+    ) -> UUID:
+        job = NewJob(name=name, kind=kind, args=args or {}, **options)
+        require_names([job], self._made)
+        self._made.add(name)
+        return (await self.enqueue_many([job]))[0]
+
+    async def enqueue_many(self, jobs: Sequence[NewJob]) -> list[UUID]:
+        require_names(jobs)
+        self._require_lease()
+        refused: dict[int, str] = {}
+        made: list[UUID] = []
+        for piece in self._bodies(jobs, refused):
+            told = await self._asked(piece)
+            for (place, _), result in zip(piece, told, strict=True):
+                problem = result.problem or {}
+                # As it was said first, in an earlier attempt.
+                if result.status == "rejected" and problem.get("code") != "id_taken":
+                    refused[place] = str(problem.get("detail", "refused"))
+                made.append(
+                    result.id or child_id(self.job.id, self.job.created_at, jobs[place].name)
+                )
+        if refused:
+            raise handler.Refused(refused)
+        return made
+
+    def _bodies(
+        self, jobs: Sequence[NewJob], refused: dict[int, str]
+    ) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+        """As many at a time as one body holds, with their places."""
+        piece: list[tuple[int, dict[str, Any]]] = []
+        size = 0
+        for place, job in enumerate(jobs):
+            if (flaw := args_flaw(job.args)) is not None:
+                refused[place] = flaw
+                continue
+            identifier = child_id(self.job.id, self.job.created_at, job.name)
+            said = {"shop": self.job.shop, **job.document(), "id": identifier}
+            size += size_of(job.args, MAX_BODY_BYTES) + 1000
+            if piece and size > MAX_BODY_BYTES:
+                yield piece
+                piece, size = [], 0
+            piece.append((place, said))
+        if piece:
+            yield piece
+
+    async def _asked(self, piece: Sequence[tuple[int, dict[str, Any]]]) -> list[EnqueueResult]:
+        try:
+            return (await self._client.enqueue_batch(said for _, said in piece)).results
+        except errors.Unavailable as error:
+            raise handler.Unavailable(error.detail) from error
+
+    async def waiting(self, queue: str, *, shop: str | None = None, limit: int = 10_000) -> int:
+        wanted: JobFilter = {"queue": queue, "state": "ready"}
+        if (whose := shop or self.job.shop) is not None:
+            wanted["shop"] = whose
+        try:
+            return min(limit, await self._client.cancel_jobs(dry_run=True, **wanted))
+        except errors.Unavailable as error:
+            raise handler.Unavailable(error.detail) from error
 
     async def reserve(
         self,

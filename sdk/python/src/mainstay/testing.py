@@ -4,23 +4,27 @@
     assert await run_job(send, {"name": "Eleni"}, ctx) == Completed({"greeted": "Eleni"})
 
 Run the same context again to see the next attempt: marks of `once` are kept, or cleared, as the
-real worker does it.
+real worker does it; so is the last `progress`, and a job that was made is made once. The time
+stands still until `ctx.advance(seconds)`.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Unpack
 from uuid import UUID, uuid4
 
 import aiohttp
 
 from mainstay import handler
 from mainstay.attempts import Failed, attempt
+from mainstay.children import ChildOptions, NewJob, args_flaw, child_id, require_names
 from mainstay.handler import Delivery, Handler, JobInfo, Outcome, Reservation, Unavailable
+from mainstay.sizes import MAX_PROGRESS_BYTES, size_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +54,27 @@ class FakeContext:
         environ: Mapping[str, str] | None = None,
         reservations: Iterable[Reservation | Unavailable] = (),
         max_attempts: int = 5,
+        now: datetime | None = None,
+        ready: Mapping[str, int] | None = None,
     ) -> None:
+        self._now = now or datetime.now(UTC)
         self.job = JobInfo(
-            id=id or uuid4(), kind="", shop=shop, attempt=0, max_attempts=max_attempts
+            id=id or uuid4(),
+            kind="",
+            shop=shop,
+            attempt=0,
+            max_attempts=max_attempts,
+            created_at=self._now,
         )
+        self.ready = dict(ready or {})
         self.environ: Mapping[str, str] = dict(environ or {})
         self.cancelled = asyncio.Event()
         self.log: logging.Logger = logging.getLogger("mainstay.testing")
         self.marks: dict[str, int] = {}
         self.reserved: list[Reserved] = []
         self.progressed: list[dict[str, Any]] = []
+        self.enqueued: dict[UUID, NewJob] = {}
+        self._names: set[str] = set()
         self._answers = iter(reservations)
         self._lease = 0
         self._delivery = Delivery.AT_LEAST_ONCE
@@ -72,8 +87,23 @@ class FakeContext:
             raise RuntimeError("the context is open only while run_job runs")
         return self._http
 
+    @property
+    def outside(self) -> aiohttp.ClientSession:
+        """Unguarded: a test's servers are not on the public internet."""
+        return self.http
+
+    @property
+    def deadline(self) -> float:
+        return self._ends_at
+
     def remaining_s(self) -> float:
         return max(0.0, self._ends_at - time.monotonic())
+
+    def now(self) -> datetime:
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        self._now += timedelta(seconds=seconds)
 
     async def once(self, name: str) -> bool:
         left_by = self.marks.get(name)
@@ -87,7 +117,37 @@ class FakeContext:
         return False
 
     async def progress(self, value: Mapping[str, Any]) -> None:
+        size_of(value, MAX_PROGRESS_BYTES)
         self.progressed.append(dict(value))
+
+    async def checkpoint(self) -> dict[str, Any] | None:
+        return dict(self.progressed[-1]) if self.progressed else None
+
+    async def enqueue(
+        self,
+        kind: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        name: str,
+        **options: Unpack[ChildOptions],
+    ) -> UUID:
+        job = NewJob(name=name, kind=kind, args=args or {}, **options)
+        require_names([job], self._names)
+        self._names.add(name)
+        return (await self.enqueue_many([job]))[0]
+
+    async def enqueue_many(self, jobs: Sequence[NewJob]) -> list[UUID]:
+        require_names(jobs)
+        flaws = {place: args_flaw(job.args) for place, job in enumerate(jobs)}
+        if refused := {place: flaw for place, flaw in flaws.items() if flaw is not None}:
+            raise handler.Refused(refused)
+        made = [child_id(self.job.id, self.job.created_at, job.name) for job in jobs]
+        for identifier, job in zip(made, jobs, strict=True):
+            self.enqueued.setdefault(identifier, replace(job, shop=job.shop or self.job.shop))
+        return made
+
+    async def waiting(self, queue: str, *, shop: str | None = None, limit: int = 10_000) -> int:
+        return min(limit, self.ready.get(queue, 0))
 
     async def reserve(
         self,
@@ -107,12 +167,15 @@ class FakeContext:
     @asynccontextmanager
     async def attempt(self, of: Handler[Any]) -> AsyncIterator[None]:
         self._lease += 1
+        self._names.clear()
         self._delivery = of.delivery
         self._ends_at = time.monotonic() + of.timeout_s
         self.job = replace(self.job, kind=of.kind, queue=of.queue, attempt=self.job.attempt + 1)
-        async with aiohttp.ClientSession() as self._http:
-            yield
-        self._http = None
+        try:
+            async with aiohttp.ClientSession() as self._http:
+                yield
+        finally:
+            self._http = None
 
     def settle(self, ended: Outcome | Failed) -> None:
         if isinstance(ended, handler.Retry | handler.Snooze):

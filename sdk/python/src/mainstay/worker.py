@@ -24,7 +24,9 @@ from mainstay.attempts import LeaseLost, attempt
 from mainstay.client import Client, LeaseNext, new_id
 from mainstay.endings import plain, said_of, without_handler
 from mainstay.handler import Completed, Handler
-from mainstay.holds import MAX_PROGRESS_BYTES, Hold, PulledContext, size_of
+from mainstay.holds import Hold, PulledContext
+from mainstay.sizes import MAX_PROGRESS_BYTES, size_of
+from mainstay.threads import THREADS
 
 log = logging.getLogger("mainstay.worker")
 
@@ -46,7 +48,11 @@ _AskFor = Callable[[int, float], Awaitable[Sequence[LeasedJob]]]
 
 class Worker:
     """`run()` until `stop()`. Handlers run `concurrency` at a time; `lease_s` is how long a job
-    stays with a worker that has died, `drain_s` bounds a stop."""
+    stays with a worker that has died, `drain_s` bounds a stop.
+
+    `outside` is what handlers get as `ctx.outside`. When `max_abandoned` threads of handlers have
+    not ended with their jobs, the worker stops as if told to: let something start it anew.
+    """
 
     def __init__(
         self,
@@ -59,6 +65,8 @@ class Worker:
         drain_s: float = 15.0,
         name: str | None = None,
         environ: Mapping[str, str] | None = None,
+        outside: aiohttp.ClientSession | None = None,
+        max_abandoned: int = 20,
     ) -> None:
         if not 1 <= concurrency <= MAX_SETTLED:
             raise ValueError(f"concurrency lies between 1 and {MAX_SETTLED}")
@@ -72,6 +80,8 @@ class Worker:
         self._lease_s = lease_s
         self._drain_s = drain_s
         self._environ = os.environ if environ is None else environ
+        self._outside = outside
+        self._max_abandoned = max_abandoned
         self._holds: set[Hold] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended: list[_Ended] = []
@@ -237,8 +247,12 @@ class Worker:
             http=self._http,
             environ=self._environ,
             clock=self._clock,
+            outside=self._outside,
         )
         ended = await attempt(of, job.args, ctx)
+        if THREADS.abandoned >= self._max_abandoned:
+            log.error("%d threads have not ended with their jobs: stopping", THREADS.abandoned)
+            self.stop()
         try:
             size_of(ended.result if isinstance(ended, Completed) else None, MAX_RESULT_BYTES)
         except (TypeError, ValueError) as error:

@@ -25,6 +25,7 @@ START_DELAY_S = LoopHistogram(
 WITHOUT_HANDLER = Counter(
     "queue_jobs_without_handler_total", "Attempts put off: no handler for the kind", ["queue"]
 )
+ABANDONED = Gauge("queue_handlers_abandoned", "Handlers that go on although their jobs have ended")
 DISPATCH_BACKEND = Gauge(
     "queue_dispatch_backend", "1 for what hands jobs to workers now", ["backend"]
 )

@@ -66,6 +66,9 @@ class ApiSettings(QueueSettings):
 
 class WorkerSettings(QueueSettings):
     ratelimit_service_url: str = Field(description="Where ratelimit-service answers")
+    queue_abandoned_max: int = Field(
+        20, ge=1, description="Handlers that do not stop, at which the process ends to begin anew"
+    )
     queue_poll_interval_s: float = Field(
         1.0, gt=0, le=60, description="Seconds between looks for jobs that no hint told of"
     )

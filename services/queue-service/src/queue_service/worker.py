@@ -18,13 +18,15 @@ from chassis.settings import secret
 from chassis.web import health
 from chassis.web.app import base_app
 from mainstay import handler
+from mainstay.threads import THREADS
 from queue_service import metrics
 from queue_service.clients.push import PushClient
 from queue_service.clients.ratelimits import RateLimits
 from queue_service.core import handlers as push_handlers
 from queue_service.core import push, queues
 from queue_service.core.attempts import Claimed
-from queue_service.core.execute import IsMine, JobContext, Limiter
+from queue_service.core.children import Children
+from queue_service.core.context import IsMine, JobContext, Limiter, Surroundings
 from queue_service.core.handlers import PushHandler
 from queue_service.core.leasing import WorkerQueue
 from queue_service.loops.attempts import Attempts
@@ -34,6 +36,7 @@ from queue_service.loops.historian import Historian
 from queue_service.loops.producer import Producer
 from queue_service.loops.push_roster import PushRoster
 from queue_service.loops.reconciler import Reconciler
+from queue_service.loops.recycler import Recycler
 from queue_service.loops.rescuer import Rescuer
 from queue_service.loops.roster import Roster
 from queue_service.loops.scheduler import Scheduler
@@ -46,6 +49,7 @@ from queue_service.store.enqueue import EnqueueWriter
 from queue_service.store.handlers import PostgresHandlers
 from queue_service.store.pulse import PostgresPulse
 from queue_service.store.queues import PostgresQueues
+from queue_service.store.running import PostgresLookups
 from queue_service.store.schedules import PostgresFires
 from queue_service.store.sealing import Seals
 
@@ -66,6 +70,7 @@ DATABASE = web.AppKey("DATABASE", postgres.Database)
 ENGINE = web.AppKey("ENGINE", EngineStore)
 SEALS = web.AppKey("SEALS", Seals)
 HTTP = web.AppKey("HTTP", aiohttp.ClientSession)
+OUTSIDE = web.AppKey("OUTSIDE", aiohttp.ClientSession)
 LIMITER = web.AppKey("LIMITER", Limiter)
 ROSTER = web.AppKey("ROSTER", Roster)
 
@@ -99,7 +104,7 @@ async def postgres_ctx(app: web.Application) -> AsyncIterator[None]:
 
 
 async def http_ctx(app: web.Application) -> AsyncIterator[None]:
-    """One session for our own services, one for the handlers."""
+    """One session for our own services, one for the handlers, one for URLs that others gave us."""
     settings = app[SETTINGS]
     minter = Minter(service=SERVICE, private_key_pem=settings.service_key.get_secret_value())
     inward = http_client.open_session()
@@ -112,22 +117,23 @@ async def http_ctx(app: web.Application) -> AsyncIterator[None]:
         )
     )
     app[HTTP] = outward = aiohttp.ClientSession(trust_env=False)
+    guard = egress.Guard(egress.networks(settings.egress_allowed_networks))
+    app[OUTSIDE] = guarded = egress.open_session(guard)
     try:
         yield
     finally:
+        await guarded.close()
         await outward.close()
         await inward.close()
 
 
 async def push_ctx(app: web.Application) -> AsyncIterator[None]:
     """Kinds without a handler here may have one behind a URL; without QUEUE_KEYS none has."""
-    settings, store = app[SETTINGS], PostgresHandlers(app[DATABASE])
-    spec = secret(settings.queue_keys)
+    store, spec = PostgresHandlers(app[DATABASE]), secret(app[SETTINGS].queue_keys)
     if spec is None:
         yield
         return
-    session = egress.open_session(egress.Guard(egress.networks(settings.egress_allowed_networks)))
-    deliver, keyring = PushClient(session, clock=CLOCK), crypto.Keyring(spec)
+    deliver, keyring = PushClient(app[OUTSIDE], clock=CLOCK), crypto.Keyring(spec)
 
     def make(to: PushHandler) -> handler.Handler[Any]:
         run = push.Push(
@@ -139,10 +145,7 @@ async def push_ctx(app: web.Application) -> AsyncIterator[None]:
     app[HANDLERS], app[PUSH_ROSTER] = registry, PushRoster(store, registry)
     await app[PUSH_ROSTER].guarded_pass()
     app[health.SUPERVISOR].start(app[PUSH_ROSTER])
-    try:
-        yield
-    finally:
-        await session.close()
+    yield
 
 
 def _signing_key(keyring: crypto.Keyring, to: PushHandler) -> bytes | None:
@@ -204,7 +207,7 @@ async def work_ctx(app: web.Application) -> AsyncIterator[None]:
     attempts = Attempts(
         handlers=app[HANDLERS],
         store=engine,
-        context_of=partial(_context, app),
+        context_of=partial(_context, _surroundings(app)),
         is_believed=lambda: heart.is_believed,
         clock=CLOCK,
     )
@@ -231,6 +234,14 @@ async def work_ctx(app: web.Application) -> AsyncIterator[None]:
     metrics.DISPATCH_BACKEND.labels("postgres").set(1)
     heart.start(on_beat=attempts.on_beat, on_death=attempts.on_death)
     supervisor.start(roster)
+    supervisor.start(
+        Recycler(
+            attempts,
+            THREADS,
+            limit=settings.queue_abandoned_max,
+            stop=supervisor.failed.set,
+        )
+    )
     supervisor.spawn("listen", listener.run())
     try:
         yield
@@ -240,17 +251,22 @@ async def work_ctx(app: web.Application) -> AsyncIterator[None]:
         await heart.stop()
 
 
-def _context(
-    app: web.Application, job: Claimed, of: handler.Handler[Any] | None, is_mine: IsMine
-) -> JobContext:
-    return JobContext(
-        job,
-        of.delivery if of is not None else handler.Delivery.AT_LEAST_ONCE,
+def _surroundings(app: web.Application) -> Surroundings:
+    database = app[DATABASE]
+    return Surroundings(
         http=app[HTTP],
+        outside=app[OUTSIDE],
         environ=os.environ,
         leases=app[ENGINE],
+        lookups=PostgresLookups(database),
+        offspring=Children(intake=EnqueueWriter(database, app[SEALS]), clock=CLOCK),
         limiter=app[LIMITER],
-        timeout_s=job.timeout_s or (of.timeout_s if of is not None else 0.0),
-        is_mine=is_mine,
-        log=logging.LoggerAdapter(HANDLER_LOG, {"job_id": str(job.id), "kind": job.kind}),
+        clock=CLOCK,
+        log=HANDLER_LOG,
     )
+
+
+def _context(
+    around: Surroundings, job: Claimed, of: handler.Handler[Any] | None, is_mine: IsMine
+) -> JobContext:
+    return JobContext(job, of, around, is_mine)

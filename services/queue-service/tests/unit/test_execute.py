@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -12,8 +13,10 @@ from pydantic import BaseModel
 from chassis.kernel import errors
 from chassis.kernel.clock import SystemClock
 from mainstay import handler
+from mainstay.children import NewJob, child_id
 from queue_service.core.attempts import Claimed, Ending, Interrupted, Raised
-from queue_service.core.execute import JobContext, LeaseLost, execute
+from queue_service.core.context import JobContext, LeaseLost, Surroundings
+from queue_service.core.execute import execute
 
 from .test_attempts import JOB
 
@@ -37,9 +40,36 @@ class Leases:
         self.written.append(value)
 
 
+class Lookups:
+    async def checkpoint(self, job_id: UUID) -> Any:
+        return {"row": 3}
+
+    async def waiting(self, queue: str, shop: str, *, limit: int) -> int:
+        return limit
+
+
+class Offspring:
+    async def put(self, parent: handler.JobInfo, jobs: Sequence[NewJob]) -> list[UUID]:
+        return [child_id(parent.id, parent.created_at, job.name) for job in jobs]
+
+
 class Limiter:
     async def reserve(self, policy: str, **_asked: Any) -> handler.Reservation:
         return handler.Reservation(allowed=True)
+
+
+def surroundings(leases: Leases | None = None) -> Surroundings:
+    return Surroundings(
+        http=None,
+        outside=None,
+        environ={},
+        leases=leases or Leases(),
+        lookups=Lookups(),
+        offspring=Offspring(),
+        limiter=Limiter(),
+        clock=SystemClock(),
+        log=logging.getLogger("test"),
+    )
 
 
 async def run(
@@ -49,17 +79,7 @@ async def run(
     job: Claimed = JOB,
     is_mine: bool = True,
 ) -> Ending:
-    ctx = JobContext(
-        job,
-        of.delivery if of else handler.Delivery.AT_LEAST_ONCE,
-        http=None,
-        environ={},
-        leases=leases or Leases(),
-        limiter=Limiter(),
-        timeout_s=of.timeout_s if of else 1.0,
-        is_mine=lambda _job: is_mine,
-        log=logging.getLogger("test"),
-    )
+    ctx = JobContext(job, of, surroundings(leases), lambda _job: is_mine)
     return (await execute(of, job, ctx, clock=SystemClock())).ending
 
 
@@ -162,3 +182,60 @@ async def test_progress_is_throttled_and_its_last_word_is_kept() -> None:
     leases = Leases()
     await run(of(call), leases=leases)
     assert leases.written == [{"n": 0}, {"n": 49}]
+
+
+async def test_what_an_earlier_attempt_left_and_what_waits_can_be_asked() -> None:
+    async def call(args: Any, ctx: handler.Context) -> Any:
+        return {"left": await ctx.checkpoint(), "waiting": await ctx.waiting("sms", limit=7)}
+
+    assert await run(of(call)) == handler.Completed({"left": {"row": 3}, "waiting": 7})
+
+
+async def test_a_new_job_has_the_same_id_in_every_attempt_and_each_name_one_job() -> None:
+    made: list[UUID] = []
+
+    async def call(args: Any, ctx: handler.Context) -> None:
+        made.append(await ctx.enqueue("sms.send", {"to": "x"}, name="hello"))
+        made.extend(await ctx.enqueue_many([NewJob(name=str(n), kind="k") for n in range(3)]))
+        await ctx.enqueue("sms.send", name="hello")
+
+    for _ in range(2):
+        ended = await run(of(call))
+        assert isinstance(ended, Raised)
+        assert "'hello' names two new jobs" in ended.message
+    assert made[:4] == made[4:]
+    assert len(set(made)) == 4
+    assert {one.version for one in made} == {7}
+
+
+async def test_without_the_lease_no_job_is_made() -> None:
+    async def call(args: Any, ctx: handler.Context) -> None:
+        await ctx.enqueue("k", name="n")
+
+    with pytest.raises(LeaseLost):
+        await run(of(call), is_mine=False)
+
+
+async def test_progress_has_its_size() -> None:
+    async def call(args: Any, ctx: handler.Context) -> None:
+        await ctx.progress({"much": "x" * 70_000})
+
+    ended = await run(of(call))
+    assert isinstance(ended, Raised)
+    assert ended.type == "ValueError"
+
+
+def test_a_context_costs_little() -> None:
+    """Thousands are made a second: far below what any of its parts would cost (about 1 µs)."""
+
+    async def call(args: Any, ctx: handler.Context) -> None: ...
+
+    one, around = of(call), surroundings()
+
+    def of_a_thousand() -> float:
+        started = time.process_time()
+        for _ in range(1000):
+            JobContext(JOB, one, around, bool)
+        return (time.process_time() - started) * 1000
+
+    assert min(of_a_thousand() for _ in range(20)) < 4.0, "µs each"

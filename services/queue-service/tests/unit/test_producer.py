@@ -1,7 +1,6 @@
 """The hands of one queue, with claims answered from memory."""
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -11,13 +10,15 @@ from uuid import UUID, uuid4
 from chassis.kernel.clock import SystemClock
 from mainstay.handler import Context, Handler, handler
 from queue_service.core.attempts import Claimed, Settlement, Status
-from queue_service.core.execute import IsMine, JobContext
+from queue_service.core.context import IsMine, JobContext
 from queue_service.core.leasing import Claim, WorkerQueue
 from queue_service.loops.attempts import Attempts
 from queue_service.loops.producer import Producer
 
 from .test_attempts import JOB
-from .test_execute import Leases, Limiter
+from .test_execute import surroundings
+
+AROUND = surroundings()
 
 
 class Claims:
@@ -44,18 +45,7 @@ class Claims:
 
 
 def context(job: Claimed, of: Handler[Any] | None, is_mine: IsMine) -> JobContext:
-    assert of is not None
-    return JobContext(
-        job,
-        of.delivery,
-        http=None,
-        environ={},
-        leases=Leases(),
-        limiter=Limiter(),
-        timeout_s=of.timeout_s,
-        is_mine=is_mine,
-        log=logging.getLogger("test"),
-    )
+    return JobContext(job, of, AROUND, is_mine)
 
 
 @asynccontextmanager

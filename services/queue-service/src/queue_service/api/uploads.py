@@ -6,8 +6,8 @@ every row of it has been judged.
 
 import asyncio
 import tempfile
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import IO
 
 from aiohttp import web
@@ -16,8 +16,9 @@ from chassis.kernel import errors
 from chassis.web import body
 from chassis.web.app import CALLER
 from contracts import jobs as wire
+from mainstay import rows
 from queue_service.api import keys, paths, render
-from queue_service.core import rows, uploads
+from queue_service.core import uploads
 
 CSV = "text/csv"
 JSON = "application/json"
@@ -89,12 +90,24 @@ async def _spooled(spool: IO[bytes]) -> Pieces:
 
 
 async def _records(splitter: rows.Splitter, pieces: Pieces) -> AsyncGenerator[rows.Record, None]:
-    async with aclosing(pieces):
-        async for piece in pieces:
-            for record in splitter.feed(piece):
-                yield record
-    for record in splitter.end():
-        yield record
+    with _named():
+        async with aclosing(pieces):
+            async for piece in pieces:
+                for record in splitter.feed(piece):
+                    yield record
+        for record in splitter.end():
+            yield record
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """What is wrong with an upload as a whole, as a fault."""
+    try:
+        yield
+    except rows.Broken as error:
+        raise errors.Malformed(str(error)) from None
+    except rows.WrongHeader as error:
+        raise errors.Invalid(str(error)) from None
 
 
 def _items(request: web.Request, query: wire.ItemsQuery, pieces: Pieces) -> Items:
@@ -117,7 +130,8 @@ async def _csv_items(delimiter: str, pieces: Pieces) -> Items:
     async with aclosing(_records(rows.CsvRecords(delimiter=delimiter), pieces)) as records:
         async for record in records:
             if table.header is None:
-                table.open(record)
+                with _named():
+                    table.open(record)
                 continue
             args, flaw = table.read(record)
             yield uploads.Item(line=record.line, size=len(record.raw), args=args, flaw=flaw)

@@ -14,7 +14,8 @@ from chassis.kernel.clock import Clock
 from mainstay.handler import Cancel, Handler
 from queue_service import metrics
 from queue_service.core.attempts import Claimed, Ended, Raised, Settlement, Verb, settlement
-from queue_service.core.execute import IsMine, JobContext, LeaseLost, execute
+from queue_service.core.context import IsMine, JobContext, LeaseLost
+from queue_service.core.execute import execute
 from queue_service.core.leasing import Settlements
 from queue_service.loops.heartbeat import Beat
 
@@ -65,6 +66,7 @@ class Attempts:
         self._holds: dict[Lease, Hold] = {}
         self._strangers: dict[Lease, float] = {}
         self._returning: set[asyncio.Task[None]] = set()
+        self._abandoned: list[Hold] = []
 
     def __len__(self) -> int:
         return len(self._holds)
@@ -124,6 +126,28 @@ class Attempts:
             hold.is_lost = True
             hold.tell()
         log.error("leases_lost", worker=str(worker), jobs=len(self._holds))
+
+    async def abandon(self, *, overdue_s: float) -> int:
+        """End jobs whose handlers go on so long behind their time; how many of these go on."""
+        before = time.monotonic() - overdue_s
+        late = [
+            hold
+            for hold in self._holds.values()
+            if hold.ctx is not None and hold.ctx.deadline < before and not hold.is_lost
+        ]
+        if late:
+            await self._store.settle([self._timed_out(hold) for hold in late])
+        for hold in late:
+            log.error("handler_abandoned", job_id=str(hold.job.id), kind=hold.job.kind)
+            hold.is_lost = True
+            self.drop(hold)
+        self._abandoned = [hold for hold in (*self._abandoned, *late) if hold.ctx is not None]
+        return len(self._abandoned)
+
+    def _timed_out(self, hold: Hold) -> Settlement:
+        raised = Raised("timeout", "it did not stop when its time was over", True)
+        ended = Ended(raised, self._clock.now(), 0.0, is_marked=True)
+        return settlement(hold.job, ended)
 
     def _is_mine(self, job: Claimed) -> bool:
         hold = self._holds.get((job.id, job.lease_no))

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.kernel import errors
-from queue_service.core import rows
+from mainstay import rows
 
 CELL = st.text(st.sampled_from('ab",;\n\r é🙂Ω='), max_size=8)
 TABLE = st.integers(1, 4).flatmap(
@@ -75,7 +74,7 @@ def test_where_an_upload_is_cut_changes_nothing(text: str, cuts: list[int]) -> N
 def attempt(data: bytes, cuts: list[int] | None) -> object:
     try:
         return split(rows.ArrayElements(), data, cuts)
-    except errors.Malformed:
+    except rows.Broken:
         return "malformed"
 
 
@@ -99,7 +98,7 @@ def test_array_elements_come_out_one_by_one(
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[1,2", b"[1] x", b"[1]]", b"\xef\xbb", b'["a\\'])
 def test_what_is_no_array_is_malformed(data: bytes) -> None:
-    with pytest.raises(errors.Malformed):
+    with pytest.raises(rows.Broken):
         split(rows.ArrayElements(), data)
 
 
@@ -136,14 +135,14 @@ def test_a_quote_that_is_never_closed_is_named() -> None:
 @pytest.mark.parametrize(
     ("header", "kind"),
     [
-        (b"a,a", errors.Invalid),
-        (b"a,", errors.Invalid),
-        (b"\xff", errors.Malformed),
-        (b'"a', errors.Malformed),
+        (b"a,a", rows.WrongHeader),
+        (b"a,", rows.WrongHeader),
+        (b"\xff", rows.Broken),
+        (b'"a', rows.Broken),
     ],
 )
 def test_a_header_that_names_no_columns_refuses_the_upload(
-    header: bytes, kind: type[errors.Fault]
+    header: bytes, kind: type[ValueError]
 ) -> None:
     with pytest.raises(kind):
         table(header + b"\n1,2\n" if header != b'"a' else header)
@@ -154,3 +153,18 @@ def test_the_memory_of_a_splitter_is_bounded() -> None:
     for _ in range(100):
         assert not list(splitter.feed(b'"' + b"x" * 10_000 + b'""'))
         assert len(splitter._gathered._bytes) <= rows.MAX_RECORD_BYTES
+
+
+@given(TABLE, CUTS, st.sampled_from(["", "\ufeff"]), st.sampled_from(["\n", "\r\n"]))
+def test_behind_any_record_the_rest_can_be_read_alone(
+    table: list[list[str]], cuts: list[int], mark: str, line_end: str
+) -> None:
+    file = io.StringIO()
+    csv.writer(file, lineterminator=line_end).writerows(table)
+    for data, splitter in [
+        ((mark + file.getvalue()).encode(), rows.CsvRecords),
+        ((mark + line_end.join(map(json.dumps, table))).encode(), rows.Lines),
+    ]:
+        whole = split(splitter(), data, cuts)
+        for n, record in enumerate(whole):
+            assert split(splitter(record.end), data[record.end.at :], cuts) == whole[n + 1 :]

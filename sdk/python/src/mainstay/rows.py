@@ -1,17 +1,16 @@
-"""Uploads taken apart as they arrive: bytes in pieces of any size → records, at bounded memory.
+"""Lists of people, orders, … taken apart as they arrive: bytes in pieces of any size → records.
 
-A splitter only finds where records end, so a bad record harms itself alone: what is over-long is
-skipped to its own end and reported, what is not UTF-8 is judged when the record is read.
+Memory is bounded. A splitter only finds where records end, so a bad record harms itself alone: what
+is over-long is skipped to its own end and reported, what is not UTF-8 is judged when the record is
+read.
 """
 
 import csv
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol
-
-from chassis.kernel import errors
 
 MAX_RECORD_BYTES = 64 * 1024
 MAX_COLUMNS = 1000
@@ -20,14 +19,35 @@ BLANK = b" \t\r\n"
 TOO_LONG = f"longer than {MAX_RECORD_BYTES} bytes"
 
 
+class Broken(ValueError):
+    """The bytes as a whole are not what they should be."""
+
+
+class WrongHeader(ValueError):
+    """The columns of a table cannot be told apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a splitter may begin in the middle: `at` so many bytes, on which physical `line`."""
+
+    at: int = 0
+    line: int = 1
+
+
+START = Place()
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One record's bytes without its line end. `line` is the physical line it starts on, from 1;
-    in a JSON array the element's position. With a `flaw` the bytes are not to be used."""
+    in a JSON array the element's position. With a `flaw` the bytes are not to be used. `end` is
+    where the next one begins (not in a JSON array)."""
 
     line: int
     raw: bytes
     flaw: str | None = None
+    end: Place = field(default=START, compare=False)
 
 
 class Splitter(Protocol):
@@ -36,7 +56,7 @@ class Splitter(Protocol):
         ...
 
     def end(self) -> Iterator[Record]:
-        """What is left when the upload is over; Malformed if it cannot be over here."""
+        """What is left when the upload is over; Broken if it cannot be over here."""
         ...
 
 
@@ -63,10 +83,12 @@ class _Gathered:
 
 
 class _Unmarked:
-    """Drops a byte order mark from the front, also when it comes in pieces."""
+    """Drops a byte order mark from the front, also when it comes in pieces. `dropped` is how many
+    bytes that were."""
 
-    def __init__(self) -> None:
-        self._head: bytes | None = b""
+    def __init__(self, *, is_front: bool = True) -> None:
+        self.dropped = 0
+        self._head: bytes | None = b"" if is_front else None
 
     def pass_on(self, piece: bytes) -> bytes:
         if self._head is None:
@@ -76,7 +98,8 @@ class _Unmarked:
             self._head = head
             return b""
         self._head = None
-        return head.removeprefix(BOM)
+        self.dropped = len(BOM) if head.startswith(BOM) else 0
+        return head[self.dropped :]
 
     def rest(self) -> bytes:
         """What looked like the beginning of a mark until the upload ended."""
@@ -87,11 +110,12 @@ class _Unmarked:
 class Lines:
     """NDJSON: every line that is not blank is a record. LF or CRLF."""
 
-    def __init__(self) -> None:
-        self._unmarked = _Unmarked()
+    def __init__(self, begin: Place = START) -> None:
+        self._unmarked = _Unmarked(is_front=begin.at == 0)
         self._gathered = _Gathered()
-        self._line = 1
-        self._starts = 1
+        self._at = begin.at
+        self._line = begin.line
+        self._starts = begin.line
 
     def feed(self, piece: bytes) -> Iterator[Record]:
         yield from self._split(self._unmarked.pass_on(piece))
@@ -106,6 +130,7 @@ class Lines:
             newline = piece.find(b"\n", start)
             stop = len(piece) if newline < 0 else newline + 1
             segment = piece[start:stop]
+            self._at += len(segment)
             self._gathered.add(segment)
             goes_on = self._goes_on(segment)
             if newline >= 0:
@@ -127,7 +152,8 @@ class Lines:
         raw = record.raw.removesuffix(b"\n").removesuffix(b"\r")
         self._starts = self._line
         if record.flaw is not None or raw:
-            yield Record(record.line, raw, record.flaw)
+            end = Place(self._at + self._unmarked.dropped, self._line)
+            yield Record(record.line, raw, record.flaw, end)
 
 
 class _At(Enum):
@@ -156,19 +182,19 @@ _ON_DELIMITER = {
 class CsvRecords(Lines):
     """RFC 4180 records: a line end inside quotes is content."""
 
-    def __init__(self, *, delimiter: str = ",") -> None:
-        super().__init__()
+    def __init__(self, begin: Place = START, *, delimiter: str = ",") -> None:
+        super().__init__(begin)
         self._special = re.compile(b'["' + re.escape(delimiter.encode()) + b"]")
-        self._at = _At.START
+        self._in_field = _At.START
 
     def _goes_on(self, segment: bytes) -> bool:
-        self._at = self._walk(segment)
-        if self._at is not _At.QUOTED and segment.endswith(b"\n"):
-            self._at = _At.START
-        return self._at is _At.QUOTED
+        self._in_field = self._walk(segment)
+        if self._in_field is not _At.QUOTED and segment.endswith(b"\n"):
+            self._in_field = _At.START
+        return self._in_field is _At.QUOTED
 
     def _walk(self, segment: bytes) -> _At:
-        at, seen = self._at, 0
+        at, seen = self._in_field, 0
         if at in (_At.START, _At.PLAIN) and b'"' not in segment:
             return _At.START if self._special.match(segment[-1:]) else _At.PLAIN
         for found in self._special.finditer(segment):
@@ -179,7 +205,7 @@ class CsvRecords(Lines):
         return _At.PLAIN if seen < len(segment) and at is not _At.QUOTED else at
 
     def _unfinished(self) -> str | None:
-        return "a quote is opened and never closed" if self._at is _At.QUOTED else None
+        return "a quote is opened and never closed" if self._in_field is _At.QUOTED else None
 
 
 class ArrayElements:
@@ -216,13 +242,13 @@ class ArrayElements:
 
     def end(self) -> Iterator[Record]:
         if not self._over:
-            raise errors.Malformed(f"the JSON array breaks off after {self._position} elements")
+            raise Broken(f"the JSON array breaks off after {self._position} elements")
         return iter(())
 
     def _open(self, piece: bytes) -> bytes:
         head = piece.lstrip(BLANK)
         if head and not head.startswith(b"["):
-            raise errors.Malformed("the body is not a JSON array")
+            raise Broken("the body is not a JSON array")
         self._depth = 1 if head else 0
         return head[1:]
 
@@ -254,7 +280,7 @@ class ArrayElements:
         if not self._over:
             self._gather(piece)
         elif piece.strip(BLANK):
-            raise errors.Malformed("there is something behind the JSON array")
+            raise Broken("there is something behind the JSON array")
 
     def _gather(self, piece: bytes) -> None:
         self._only_blank = self._only_blank and not piece.strip(BLANK)
@@ -264,23 +290,23 @@ class ArrayElements:
 class Table:
     """Reads CSV records as rows named by the header, which is the first of them."""
 
-    def __init__(self, *, delimiter: str = ",") -> None:
+    def __init__(self, *, delimiter: str = ",", header: Sequence[str] | None = None) -> None:
         self._delimiter = delimiter
-        self.header: tuple[str, ...] | None = None
+        self.header = tuple(header) if header is not None else None
 
     def open(self, record: Record) -> None:
-        """Take the header. Invalid or Malformed: then the upload as a whole is no table."""
+        """Take the header. WrongHeader or Broken: then the upload as a whole is no table."""
         if record.flaw is not None:
-            raise errors.Malformed(f"the header: {record.flaw}")
+            raise Broken(f"the header: {record.flaw}")
         names, flaw = self._fields(record.raw)
         if flaw is not None:
-            raise errors.Malformed(f"the header: {flaw}")
+            raise Broken(f"the header: {flaw}")
         names = [name.strip() for name in names]
         if not all(names):
-            raise errors.Invalid("the header has a column without a name")
+            raise WrongHeader("the header has a column without a name")
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise errors.Invalid(f"the header has a column twice: {', '.join(twice)[:200]}")
+            raise WrongHeader(f"the header has a column twice: {', '.join(twice)[:200]}")
         self.header = tuple(names)
 
     def read(self, record: Record) -> tuple[dict[str, str], str | None]:
