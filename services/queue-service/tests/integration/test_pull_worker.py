@@ -1,6 +1,7 @@
 """The SDK's client and worker, pulling from a queue-service."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from mainstay import errors
+from mainstay.children import NewJob, child_id
 from mainstay.client import Client
 from mainstay.handler import (
     Cancel,
@@ -17,8 +19,10 @@ from mainstay.handler import (
     Discard,
     Handler,
     Permanent,
+    Refused,
     Retry,
     Snooze,
+    WrongSettings,
     handler,
 )
 from mainstay.worker import Worker
@@ -308,3 +312,68 @@ async def test_what_no_repeat_can_help_ends_the_worker(shop: Shop) -> None:
     async with Client(shop.service.url, "no-key") as stranger:
         with pytest.raises(errors.Unauthenticated):
             await Worker(stranger, "pulled", []).run()
+
+
+async def test_what_a_pulled_job_makes_is_made_once_and_under_the_ids_of_the_built_in_worker(
+    shop: Shop,
+) -> None:
+    """A queue may change hands between two attempts."""
+
+    @handler("test")
+    async def parent(_args: dict[str, Any], ctx: Context) -> Any:
+        left = await ctx.checkpoint()
+        one = await ctx.enqueue("child", {"attempt": ctx.job.attempt}, name="one", tags=["made"])
+        rows = [NewJob(name=f"row:{n}", kind="child", tags=["made"]) for n in range(300)]
+        made = await ctx.enqueue_many(rows)
+        assert made[7] == child_id(ctx.job.id, ctx.job.created_at, "row:7")
+        await ctx.progress({"attempt": ctx.job.attempt})
+        if ctx.job.attempt == 1:
+            return Retry(0.0)
+        waiting = await ctx.waiting("default"), await ctx.waiting("default", limit=5)
+        return {"left": left, "one": str(one), "waiting": waiting}
+
+    await shop.begin(parent, concurrency=1)
+    (job_id,) = await shop.enqueue(shop="a.x")
+    job = await shop.when(job_id, "completed", within_s=20.0)
+    assert job.result["left"] == {"attempt": 1}
+    assert job.result["waiting"] == [301, 5]
+    one = await shop.client.get_job(job.result["one"])
+    assert (one.args, one.shop) == ({"attempt": 1}, "a.x")
+    assert await shop.client.cancel_jobs(dry_run=True, tag="made") == 301
+
+
+async def test_new_jobs_that_are_wrong_are_named_to_a_pulled_handler_too(shop: Shop) -> None:
+    @handler("test")
+    async def parent(_args: dict[str, Any], ctx: Context) -> Any:
+        good = NewJob(name="good", kind="child")
+        bad = [NewJob(name="a", kind="child", args={"a": "\x00"}),
+               NewJob(name="b", kind="child", queue="nowhere")]  # fmt: skip
+        with pytest.raises(Refused) as caught:
+            await ctx.enqueue_many([good, *bad])
+        with pytest.raises(WrongSettings):
+            _ = ctx.outside
+        return {str(place): why for place, why in caught.value.jobs.items()}
+
+    await shop.begin(parent, concurrency=1)
+    (job_id,) = await shop.enqueue()
+    result = (await shop.when(job_id, "completed")).result
+    assert set(result) == {"1", "2"}
+    assert "nowhere" in result["2"]
+
+
+async def test_a_pull_worker_stops_when_too_many_threads_go_on(shop: Shop) -> None:
+    let_go = threading.Event()
+
+    @handler("test", timeout_s=0.1)
+    def stubborn(_args: dict[str, Any], _ctx: Context) -> None:
+        let_go.wait(30)
+
+    try:
+        _, task = await shop.begin(stubborn, concurrency=3, max_abandoned=2)
+        wanted = await shop.enqueue(n=2, max_attempts=1)
+        for job_id in wanted:
+            await shop.when(job_id, "failed")
+        async with asyncio.timeout(10):
+            await task
+    finally:
+        let_go.set()
