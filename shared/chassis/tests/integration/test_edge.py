@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from chassis.kernel import deadline, errors
 from chassis.web import app as application
 from chassis.web import auth, body, cursor, health
 from chassis.web.app import OPEN, SERVICE, Operation
+from chassis.web.server import Runner
 
 Client = TestClient[web.Request, web.Application]
 
@@ -89,10 +91,15 @@ async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clie
     verifier = crypto.Verifier.from_directory(service="thing-service", directory=keys)
     app = application.base_app(service="thing-service", version="1")
     application.add_operations(app, OPERATIONS, authenticate=auth.by_service_token(verifier))
-    server = TestServer(app)
+    server = OurServer(app)
     await server.start_server(auto_decompress=False)  # as the runner does
     async with TestClient(server) as made:
         yield made
+
+
+class OurServer(TestServer):
+    async def _make_runner(self, **options: Any) -> web.AppRunner:
+        return Runner(self.app, **options)
 
 
 def as_key(*scopes: str) -> dict[str, str]:
@@ -172,17 +179,42 @@ async def test_a_body_that_stops_is_bounded_in_time(
     go_on.set()
 
 
-async def test_a_broken_transfer_is_bad_input(client: Client) -> None:
+HEAD = b"POST /things HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"\x16\x03\x01\x02\x00\x01\r\n\r\n"],
+        [b"POST /things HTTP/hunter2\r\n\r\n"],
+        [b"GET /things HTTP/1.1\r\nHost: x\r\nSecret hunter2\r\n\r\n"],
+        [b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"],
+        [HEAD + b"X-Hunter2: " + b"x" * 20_000 + b"\r\n\r\n"],
+        [HEAD + b"Content-Length: hunter2\r\n\r\n"],
+        [CHUNKED + b"Authorization: TOKEN\r\n\r\nzz\r\n"],
+        [CHUNKED + b"Authorization: TOKEN\r\n\r\n", b"2\r\n{}\r\nhunter2\r\n"],
+    ],
+    ids=["tls", "line", "header", "long line", "long header", "length", "chunk", "later chunk"],
+)  # fmt: skip
+async def test_what_cannot_be_read_is_a_problem_too(client: Client, pieces: list[bytes]) -> None:
     reader, writer = await asyncio.open_connection(client.host, client.port)
-    token = as_key("write")["Authorization"]
-    writer.write(
-        f"POST /things HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        f"Authorization: {token}\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".encode()
-    )
+    token = as_key("write")["Authorization"].encode()
+    for piece in pieces:
+        writer.write(piece.replace(b"TOKEN", token))
+        await writer.drain()
+        await asyncio.sleep(0)
     async with asyncio.timeout(5):
-        first = await reader.readline()
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"Content-Length: (\d+)", head)
+        assert length is not None
+        told = json.loads(await reader.readexactly(int(length[1])))
     writer.close()
-    assert b" 400 " in first
+    assert b" 400 " in head.splitlines()[0]
+    assert b"application/problem+json" in head
+    assert (told["status"], told["code"]) == (400, "malformed")
+    assert told["trace_id"].encode() in head
+    assert "hunter2" not in json.dumps(told).lower()
 
 
 @pytest.mark.parametrize(

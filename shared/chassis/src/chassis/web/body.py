@@ -7,7 +7,9 @@ import asyncio
 import json
 import math
 import re
+import uuid
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, TypeVar
 
 import jiter
@@ -16,6 +18,7 @@ import pydantic
 from aiohttp import web
 
 from chassis.kernel import errors
+from chassis.kernel.clock import rfc3339
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 
@@ -24,6 +27,7 @@ BODY_TIMEOUT_S = 10.0
 MAX_DEPTH = 64
 INT_MIN, INT_MAX = -(2**63), 2**64 - 1
 JSON_TYPES = frozenset({"application/json"})
+JSON_ANSWER = "application/json; charset=utf-8"
 
 # Cheap signs that a body may hold what `screen` refuses; most bodies show none and skip the walk.
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -64,6 +68,8 @@ async def read_json(
 
 
 def require_json(request: web.Request, types: frozenset[str] = JSON_TYPES) -> None:
+    if request.headers.get("Content-Type") in types and "Content-Encoding" not in request.headers:
+        return
     if request.content_type not in types:
         raise errors.Unsupported(f"send {' or '.join(sorted(types))}")
     if (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
@@ -74,9 +80,14 @@ def require_json(request: web.Request, types: frozenset[str] = JSON_TYPES) -> No
 
 def parse(raw: bytes, model: type[Model]) -> Model:
     """Validate raw JSON strictly: no coercion, unknown members named."""
-    parse_value(raw)
+    return parse_both(raw, model)[0]
+
+
+def parse_both(raw: bytes, model: type[Model]) -> tuple[Model, Any]:
+    """As `parse`; beside the model the value as its caller said it."""
+    value = parse_value(raw)
     try:
-        return model.model_validate_json(raw)
+        return model.model_validate_json(raw), value
     except pydantic.ValidationError as error:
         raise invalid(error) from None
 
@@ -194,25 +205,22 @@ def respond(
     degraded: str | None = None,
 ) -> web.Response:
     """A JSON answer that says which road and backend made it."""
-    if isinstance(value, pydantic.BaseModel):
-        payload = value.model_dump_json(by_alias=True).encode()
-    else:
-        payload = _encoded(value)
-    said = dict(headers or {})
+    said = {"Content-Type": JSON_ANSWER, **(headers or {})}
     if road is not None:
         said["Mainstay-Road"] = road
     if backend is not None:
         said["Mainstay-Backend"] = backend
     if degraded is not None:
         said["Degraded"] = degraded
-    return web.Response(
-        status=status, body=payload, content_type="application/json", charset="utf-8", headers=said
-    )
+    return web.Response(status=status, body=_encoded(value), headers=said)
 
 
 def _encoded(value: Any) -> bytes:
+    """Moments in UTC end in Z, as `rfc3339` says them."""
+    if type(value) is not dict and isinstance(value, pydantic.BaseModel):
+        return value.model_dump_json(by_alias=True).encode()
     try:
-        return orjson.dumps(value, default=_plain)
+        return orjson.dumps(value, default=_plain, option=orjson.OPT_UTC_Z)
     except TypeError:
         # A number like 1e300 comes out of jsonb as an integer of 301 digits.
         return json.dumps(value, default=_plain, ensure_ascii=False).encode()
@@ -221,4 +229,8 @@ def _encoded(value: Any) -> bytes:
 def _plain(value: Any) -> Any:
     if isinstance(value, pydantic.BaseModel):
         return value.model_dump(mode="json", by_alias=True)
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if isinstance(value, datetime):
+        return rfc3339(value)
     raise TypeError(type(value).__name__)
