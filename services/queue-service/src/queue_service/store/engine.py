@@ -1,11 +1,14 @@
 """Claim, settle, beat, rescue: what workers do in Postgres, fenced by lease numbers.
 
-The statements themselves are functions of the database (migrations/0003_engine.sql), since they
-must be several in one transaction.
+The statements themselves are functions of the database (migrations/0014_claim.sql and
+0015_settle.sql), since they must be several in one transaction.
 """
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +18,7 @@ from chassis import postgres, sql
 from chassis.crypto import SealBroken
 from chassis.kernel.clock import rfc3339
 from queue_service.core.attempts import Claimed, Settlement, Status, Verb
+from queue_service.core.lanes import MOST_NEAR, LaneMemory, Look
 from queue_service.core.leasing import Claim, Orphan, WorkerQueue
 from queue_service.store.sealing import ARGS, RESULT, Seals
 from queue_service.store.sealing import NONE as NO_SEALS
@@ -35,6 +39,7 @@ class EngineStore:
     def __init__(self, database: postgres.Database, seals: Seals = NO_SEALS) -> None:
         self._database = database
         self._seals = seals
+        self._lanes: dict[str, LaneMemory] = {}
 
     async def worker_queues(self) -> list[WorkerQueue]:
         return [WorkerQueue(*row) for row in await self._database.fetch(SQL.worker_queues)]
@@ -51,6 +56,11 @@ class EngineStore:
     async def settle_and_claim(
         self, settlements: Sequence[Settlement], claim: Claim
     ) -> tuple[list[Status], list[Claimed], list[int]]:
+        memory = self._lanes.setdefault(claim.queue, LaneMemory())
+        if memory.is_to_look(began := time.monotonic()):
+            near = await self._database.fetch(SQL.near_lanes, claim.queue, MOST_NEAR)
+            memory.looked([row[0] for row in near], began=began, now=time.monotonic())
+        look = memory.look(want=claim.want, limit=claim.lanes, now=time.monotonic())
         try:
             rows = await self._database.fetch(
                 SQL.settle_and_claim,
@@ -58,23 +68,39 @@ class EngineStore:
                 claim.queue,
                 claim.worker,
                 claim.want,
-                claim.lanes,
+                look.lanes,
+                look.near,
+                look.head_lanes,
+                look.heads,
+                look.debt_lanes,
+                look.debts,
             )
         except asyncpg.PostgresError:
             if not settlements:
                 raise
             return [await self._settle_alone(one) for one in settlements], [], []
-        missed: list[tuple[int, str]] = []
-        jobs: list[Claimed] = []
-        dry: list[int] = []
-        for row in rows:
-            if row[0] is None:
-                missed.append((row[2], row[3]))
-            elif row[1] is None:
-                dry.append(row[0])
+        missed = [(row[2], row[3]) for row in rows if row[0] is None]
+        jobs = [row for row in rows if row[1] is not None]
+        told = [row for row in rows if row[1] is None and row[0] is not None]
+        dry = self._learn(memory, look, claim, jobs, told)
+        return (_statuses(len(settlements), missed), claimed(claim.queue, jobs, self._seals), dry)
+
+    def _learn(
+        self, memory: LaneMemory, look: Look, claim: Claim, jobs: list[Any], told: list[Any]
+    ) -> list[int]:
+        dry = []
+        for lane, _, _, what, _, count, *_ in told:
+            if what == "dry":
+                dry.append(lane)
+            elif what == "owed":
+                memory.owe(lane, count)
             else:
-                jobs.append(_claimed(claim.queue, row, self._seals))
-        return _statuses(len(settlements), missed), jobs, dry
+                memory.paid(lane)
+        if claim.want > 0:
+            memory.learn(
+                look, want=claim.want, heads=[(row[0], row[15], row[16]) for row in jobs], dry=dry
+            )
+        return dry
 
     async def _settle_alone(self, one: Settlement) -> Status:
         """An ending that no row can hold is final all the same: its effect may have happened."""
@@ -137,30 +163,43 @@ def _statuses(count: int, missed: Iterable[Any]) -> list[Status]:
     return statuses
 
 
-def _claimed(queue: str, row: Any, seals: Seals) -> Claimed:
-    (lane, job_id, lease_no, kind, shop, attempt, max_attempts, snoozes, timeout_s, retry, tags,
-     batch_id, created_at, run_at, args) = row  # fmt: skip
-    args, is_sealed, is_broken = _opened(args, job_id, seals)
-    return Claimed(
-        id=job_id,
-        lease_no=lease_no,
-        lane=lane,
-        queue=queue,
-        kind=kind,
-        shop=shop,
-        attempt=attempt,
-        max_attempts=max_attempts,
-        snoozes=snoozes,
-        timeout_s=timeout_s,
-        retry=retry,
-        tags=tags,
-        batch_id=batch_id,
-        created_at=created_at,
-        run_at=run_at,
-        args=args,
-        is_sealed=is_sealed,
-        is_broken=is_broken,
-    )
+def claimed(queue: str, rows: Sequence[Any], seals: Seals) -> list[Claimed]:
+    """`rows`: as take_jobs answers them, up to the args; these are parsed all at once."""
+    jobs = []
+    known = postgres.loads(f"[{','.join([row[14] for row in rows])}]")
+    for row, given in zip(rows, known, strict=True):
+        (lane, job_id, lease_no, kind, shop, attempt, max_attempts, snoozes, timeout_s, retry, tags,
+         batch_id, created_at, run_at, *_) = row  # fmt: skip
+        args, is_sealed, is_broken = _opened(given, job_id, seals)
+        jobs.append(
+            Claimed(
+                id=job_id,
+                lease_no=lease_no,
+                lane=lane,
+                queue=queue,
+                kind=kind,
+                shop=shop,
+                attempt=attempt,
+                max_attempts=max_attempts,
+                snoozes=snoozes,
+                timeout_s=timeout_s,
+                retry=_policy(retry),
+                tags=tags,
+                batch_id=batch_id,
+                created_at=created_at,
+                run_at=run_at,
+                args=args,
+                is_sealed=is_sealed,
+                is_broken=is_broken,
+            )
+        )
+    return jobs
+
+
+@lru_cache(maxsize=1024)
+def _policy(text: str) -> Mapping[str, float]:
+    """The same few over and over."""
+    return MappingProxyType(dict(postgres.loads(text)))
 
 
 def _opened(args: Any, job_id: UUID, seals: Seals) -> tuple[Any, bool, bool]:

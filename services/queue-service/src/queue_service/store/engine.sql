@@ -3,15 +3,23 @@ select name, concurrency, max_age_s from queue where served_by = 'worker'
 
 -- name: settle_and_claim
 -- The first part runs first; what it frees under a cap, the second may take. Rows of the first
--- have no o_lane.
+-- have neither o_lane nor o_id.
 select null::bigint as o_lane, null::uuid as o_id, o_index::bigint as o_lease_no, o_status as o_kind,
     null as o_shop, null::integer as o_attempt, null::integer as o_max_attempts,
-    null::integer as o_snoozes, null::float8 as o_timeout_s, null::jsonb as o_retry,
+    null::integer as o_snoozes, null::float8 as o_timeout_s, null as o_retry,
     null::text[] as o_tags, null::uuid as o_batch_id, null::timestamptz as o_created_at,
-    null::timestamptz as o_run_at, null::jsonb as o_args
+    null::timestamptz as o_run_at, null as o_args, null::smallint as o_priority,
+    null::bigint as o_seq
 from settle_jobs($1, $2, $3, $4, $5, $6, $7)
 union all
-select * from claim_jobs($8, $9, $10, $11)
+select * from take_jobs(
+    $8, $9, $10, $11, p_near => $12, p_head_lanes => $13, p_heads => $14, p_debt_lanes => $15,
+    p_debts => $16
+)
+
+-- name: near_lanes
+-- Of all that may be served, those that were served least.
+select id from lane where queue = $1 and is_open order by vtime, id limit $2
 
 -- name: settle
 select o_index, o_status from settle_jobs($1, $2, $3, $4, $5, $6, $7)

@@ -1,2 +1,395 @@
--- (in the making)
-select 1;
+-- Which lanes a claim may serve is kept in the row, whoever changes it: a lane that is paused, full,
+-- parked or empty is not in the index, so it costs a claim nothing, and while it stays open its
+-- updates touch no index. (Lanes are few, and this writes them anew: a second for a million.)
+alter table lane add column is_open boolean not null generated always as (
+    active and not paused and (cap is null or running < cap) and not_before is null
+) stored;
+create index lane_open on lane (queue) where is_open;
+create index lane_parked on lane (queue, not_before) where not_before is not null;
+drop index lane_active;
+
+-- Lanes that have become non-empty take part again, at the virtual time of the others: sleeping
+-- earns no credit, and no more debt is kept than two claims can have made. The clock is the least
+-- time of those that could be served; a thousand of them tell it, as they never drift further apart
+-- than that. Runs inside the transaction that made jobs ready.
+create or replace function activate_lanes(p_lanes bigint[]) returns void language plpgsql as $$
+declare
+    v_sleeping bigint[];
+    v_queues text[];
+begin
+    if not exists (select from lane where id = any(p_lanes) and not active) then
+        return;
+    end if;
+    select array_agg(id) into v_sleeping from (
+        select id from lane where id = any(p_lanes) and not active order by id for no key update
+    ) as locked;
+    if v_sleeping is null then
+        return;
+    end if;
+    with clock as materialized (
+        select w.queue, coalesce((
+            select min(o.vtime) from (
+                select vtime from lane where queue = w.queue and is_open limit 1000
+            ) as o), w.v) as v
+        from (
+            select queue, min(vtime) as v from lane where id = any(v_sleeping) group by queue
+        ) as w
+    ), woken as (
+        update lane l set
+            active = true, vtime = greatest(c.v, least(l.vtime, c.v + 1000 / l.weight))
+        from clock c
+        where l.id = any(v_sleeping) and not l.active and c.queue = l.queue
+        returning l.queue
+    )
+    select array_agg(distinct queue) into v_queues from woken;
+    -- One hint a queue; a worker that misses it polls.
+    perform pg_notify('queue_ready', name) from unnest(v_queues) as name;
+end $$;
+
+-- The first p_shares[n] ready jobs of each lane, locked, where they lie: those to run, and those
+-- that a paused or cancelled batch has left there. p_heads: ten places for each of p_head_lanes, one
+-- for each priority, behind which to look; what lies before is missed, never called absent.
+create function peek_lanes(
+    p_lanes bigint[], p_shares integer[], p_head_lanes bigint[], p_heads bigint[]
+) returns table (o_lane integer, o_ready tid[], o_held tid[]) language plpgsql as $$
+begin
+    if cardinality(p_head_lanes) > 0 then
+        return query
+        select l.n::integer, h.ready, h.held
+        from unnest(p_lanes, p_shares) with ordinality as l (id, share, n)
+        cross join lateral (
+            select
+                array_agg(f.tid) filter (where not f.is_held), array_agg(f.tid) filter (where f.is_held)
+            from (
+                select q.tid, (b.paused or b.cancelled_at is not null) is true as is_held
+                from generate_series(0, 9) as p
+                cross join lateral (
+                    select j.ctid as tid, j.batch_id from queue_job j
+                    where j.lane = l.id and j.state = 'ready' and j.priority = p::smallint
+                        and j.seq > coalesce(
+                            p_heads[array_position(p_head_lanes, l.id) * 10 - 9 + p], 0)
+                    order by j.seq limit l.share for update skip locked
+                ) as q
+                left join batch b on b.id = q.batch_id
+                limit l.share
+            ) as f
+        ) as h (ready, held);
+        return;
+    end if;
+    return query
+    select l.n::integer, h.ready, h.held
+    from unnest(p_lanes, p_shares) with ordinality as l (id, share, n)
+    cross join lateral (
+        select
+            array_agg(q.tid) filter (where b.paused is not true and b.cancelled_at is null),
+            array_agg(q.tid) filter (where b.paused or b.cancelled_at is not null)
+        from (
+            select j.ctid as tid, j.batch_id from queue_job j
+            where j.lane = l.id and j.state = 'ready'
+            order by j.priority, j.seq limit l.share for update skip locked
+        ) as q
+        left join batch b on b.id = q.batch_id
+    ) as h (ready, held);
+end $$;
+
+-- Take up to p_want jobs for a worker that is alive, from up to p_lanes of the lanes served least.
+-- With p_lease_s they are leased by time instead, from a queue that is pulled; p_shop: of that shop
+-- alone. p_near: lanes to choose from, when the claimer has looked for them lately. p_head_lanes,
+-- p_heads: see peek_lanes. p_debt_lanes, p_debts: jobs taken of lanes while others held them, still
+-- to be paid for.
+-- Jobs come in turns between lanes, in each by priority and place. Rows without o_id tell of lanes,
+-- by o_kind: `dry`, gave less than its share or had jobs moved out of it: it must be woken
+-- (wake_lanes) after this has been committed; `paid`, no longer owed for; `owed`, o_attempt jobs
+-- of it are to be paid for.
+create function take_jobs(
+    p_queue text, p_worker uuid, p_want integer, p_lanes integer,
+    p_lease_s double precision default null, p_shop text default null,
+    p_near bigint[] default null, p_head_lanes bigint[] default '{}', p_heads bigint[] default '{}',
+    p_debt_lanes bigint[] default '{}', p_debts integer[] default '{}'
+) returns table (
+    o_lane bigint, o_id uuid, o_lease_no bigint, o_kind text, o_shop text, o_attempt integer,
+    o_max_attempts integer, o_snoozes integer, o_timeout_s double precision, o_retry text,
+    o_tags text[], o_batch_id uuid, o_created_at timestamptz, o_run_at timestamptz, o_args text,
+    o_priority smallint, o_seq bigint
+) language plpgsql as $$
+declare
+    v_now timestamptz := clock_timestamp();
+    v_queue queue%rowtype;
+    v_retry text;
+    v_left integer := p_want;
+    v_near bigint[] := p_near;
+    v_floor double precision;
+    v_lanes bigint[];
+    v_weights double precision[];
+    v_rooms integer[];
+    v_capped boolean[];
+    v_shares integer[];
+    v_heads bigint[] := p_head_lanes;
+    v_taken integer[];
+    v_moved integer[];
+    v_dry boolean[];
+    v_counts integer[];
+    v_held_counts integer[];
+    v_tids tid[];
+    v_places integer[];
+    v_held tid[];
+    v_short bigint[];
+    v_own integer;
+    v_asked bigint;
+    v_has_borrowed boolean := false;
+begin
+    select * into v_queue from queue where name = p_queue;
+    if v_queue.paused
+        or p_lease_s is null and not exists (select from worker w where w.id = p_worker)
+        or p_lease_s is not null and (v_queue.served_by = 'pull') is not true
+    then
+        return;
+    end if;
+    if v_queue.global_limit is not null then
+        select * into v_queue from queue where name = p_queue for update;
+        v_left := least(v_left, v_queue.global_limit - v_queue.running);
+    end if;
+    if (v_left > 0) is not true then
+        return;
+    end if;
+    v_retry := v_queue.retry::text;
+
+    if exists (select from lane where queue = p_queue and not_before <= v_now) then
+        update lane set not_before = null where id in (
+            select id from lane where queue = p_queue and not_before <= v_now
+            limit 1000 for no key update skip locked
+        );
+    end if;
+    if p_shop is not null then
+        select array_agg(id) into v_near from lane
+        where queue = p_queue and shop = p_shop and is_open;
+    elsif v_near is null then
+        -- No lane may be further behind than what others can have been served since.
+        select array_agg(id), max(vtime - 1000 / weight) into v_near, v_floor from (
+            select id, vtime, weight from lane where queue = p_queue and is_open
+            order by vtime, id limit 2 * p_lanes + 8
+        ) as near;
+    end if;
+    if v_near is null then
+        return;
+    end if;
+
+    -- Shares raise the virtual times of those served least to one level.
+    select array_agg(id order by place), array_agg(weight order by place),
+        array_agg(room order by place), array_agg(capped order by place),
+        array_agg(least(round(upto) - round(upto - share), room)::integer order by place),
+        greatest(v_floor, max(vtime - 1000 / weight))
+    into v_lanes, v_weights, v_rooms, v_capped, v_shares, v_floor
+    from (
+        select *, sum(share) over (order by place) as upto from (
+            select *, greatest(weight * (
+                min(level) filter (where level > vtime) over () - vtime), 0) as share
+            from (
+                select *, (v_left + sum(weight * vtime) over (order by place))
+                    / sum(weight) over (order by place) as level
+                from (
+                    select *, row_number() over () as place from (
+                        select id, vtime, weight, cap is not null as capped,
+                            coalesce(cap - running, v_left) as room
+                        from lane where id = any(v_near) and is_open
+                        order by vtime, id limit least(p_lanes, v_left)
+                        for no key update skip locked
+                    ) as locked
+                ) as placed
+            ) as levelled
+        ) as shared
+    ) as chosen;
+    v_own := coalesce(cardinality(v_lanes), 0);
+    v_asked := v_own;
+    v_taken := array_fill(0, array[v_own]);
+    v_moved := v_taken;
+    v_dry := array_fill(false, array[v_own]);
+
+    for v_pass in 1..6 loop
+        if v_asked = 0 and not v_has_borrowed and v_own < least(p_lanes, v_left) then
+            -- Others hold what there is besides. Its jobs are free all the same, paid for later.
+            select v_lanes || array_agg(id),
+                array_fill(0, array[v_own]) || array_agg(v_left / n + (at <= v_left % n)::integer),
+                v_weights || array_agg(weight), v_rooms || array_agg(v_left),
+                v_capped || array_agg(false), v_taken || array_agg(0), v_moved || array_agg(0),
+                v_dry || array_agg(false), count(*)
+            into v_lanes, v_shares, v_weights, v_rooms, v_capped, v_taken, v_moved, v_dry, v_asked
+            from (
+                select *, (row_number() over ())::integer as at, (count(*) over ())::integer as n
+                from (
+                    select id, weight from lane
+                    where id = any(v_near) and id <> all(coalesce(v_lanes, '{}')) and is_open
+                        and cap is null
+                    order by vtime, id limit least(p_lanes, v_left) for key share skip locked
+                ) as lent
+            ) as lent;
+            v_has_borrowed := true;
+        end if;
+        exit when v_asked = 0;
+
+        with seen as materialized (
+            select * from peek_lanes(v_lanes, v_shares, v_heads, p_heads)
+        )
+        select s.counts, s.held_counts, t.tids, t.places, array(select unnest(o_held) from seen)
+        into v_counts, v_held_counts, v_tids, v_places, v_held
+        from (
+            select array_agg(coalesce(cardinality(o_ready), 0) order by seen.o_lane) as counts,
+                array_agg(coalesce(cardinality(o_held), 0) order by seen.o_lane) as held_counts
+            from seen
+        ) as s, (
+            select array_agg(r.tid order by r.rank, seen.o_lane) as tids,
+                array_agg(seen.o_lane order by r.rank, seen.o_lane) as places
+            from seen, unnest(o_ready) with ordinality as r (tid, rank)
+        ) as t;
+        -- A claim never skips: what a paused or cancelled batch left in a lane is moved out of it.
+        if cardinality(v_held) > 0 then
+            update queue_job set state = 'held' where ctid = any(v_held);
+        end if;
+        return query
+        update queue_job j set
+            state = 'running', lease_no = j.lease_no + 1, attempt = j.attempt + 1,
+            worker = p_worker, lease_s = p_lease_s,
+            lease_until = v_now + make_interval(secs => p_lease_s), started_at = v_now,
+            cancel_requested = false, counted = v_capped[g.place]
+        from unnest(v_tids, v_places) as g (tid, place)
+        where j.ctid = g.tid
+        returning j.lane, j.id, j.lease_no, j.kind, j.shop, j.attempt, j.max_attempts, j.snoozes,
+            j.timeout_s, coalesce(j.retry::text, v_retry), j.tags, j.batch_id, j.created_at,
+            j.run_at, j.args::text, j.priority, j.seq;
+        v_left := v_left - coalesce(cardinality(v_tids), 0);
+
+        -- What to ask of whom now: again, without its heads, of a lane that seemed short; else what
+        -- is missing, of those that may have more.
+        select array_agg(taken order by n), array_agg(moved order by n), array_agg(dry order by n),
+            array_agg(again order by n), sum(again), array_agg(id) filter (where hides)
+        into v_taken, v_moved, v_dry, v_shares, v_asked, v_short
+        from (
+            select *, case when hides then missing else coalesce(least(room - taken,
+                (round(v_left * upto / whole) - round(v_left * (upto - part) / whole))::integer), 0)
+            end as again
+            from (
+                select *, sum(part) over (order by n) as upto,
+                    nullif(sum(part) over (), 0) as whole
+                from (
+                    select *, case when dry or taken >= room or bool_or(hides) over () then 0
+                        else weight end as part
+                    from (
+                        select g.n, g.id, g.weight, g.room, g.taken + g.count as taken,
+                            g.moved + g.held as moved, g.share - g.count - g.held as missing,
+                            g.dry or g.share > g.count + g.held and h.at is null as dry,
+                            g.share > g.count + g.held and h.at is not null as hides
+                        from unnest(
+                            v_lanes, v_weights, v_rooms, v_taken, v_moved, v_dry, v_shares,
+                            v_counts, v_held_counts
+                        ) with ordinality as g (
+                            id, weight, room, taken, moved, dry, share, count, held, n
+                        )
+                        cross join lateral (select array_position(v_heads, g.id) as at) as h
+                    ) as seen
+                ) as parted
+            ) as summed
+        ) as told;
+        v_heads := array(
+            select case when h.id = any(v_short) then -1 else h.id end
+            from unnest(v_heads) with ordinality as h (id, n) order by h.n
+        );
+        exit when v_left = 0;
+    end loop;
+    if v_lanes is null then
+        return;
+    end if;
+
+    update lane l set
+        vtime = greatest(l.vtime, v_floor) + (
+            g.taken + coalesce(p_debts[array_position(p_debt_lanes, l.id)], 0)) / l.weight,
+        running = case when l.cap is null then l.running else l.running + g.taken end,
+        active = not g.dry
+    from unnest(v_lanes[:v_own], v_taken[:v_own], v_dry[:v_own]) as g (id, taken, dry)
+    where l.id = g.id;
+    -- A limit that was set since has counted none of these: it waited for the lanes, or was there
+    -- before they were taken.
+    update queue set running = running + (select sum(taken) from unnest(v_taken) as taken)
+    where name = p_queue and global_limit is not null;
+    return query
+    select g.id, null::uuid, null::bigint, t.told, null::text, g.taken, null::integer,
+        null::integer, null::double precision, null::text, null::text[], null::uuid,
+        null::timestamptz, null::timestamptz, null::text, null::smallint, null::bigint
+    from unnest(v_lanes, v_taken, v_moved, v_dry)
+        with ordinality as g (id, taken, moved, dry, n)
+    cross join unnest(array['dry', 'paid', 'owed']) as t (told)
+    where case t.told
+        when 'dry' then n <= v_own and (g.dry or g.moved > 0)
+        when 'paid' then n <= v_own and g.id = any(p_debt_lanes)
+        else n > v_own and g.taken > 0 end;
+end $$;
+
+-- Workers of the release before this one call it so.
+create or replace function claim_jobs(
+    p_queue text, p_worker uuid, p_want integer, p_lanes integer,
+    p_lease_s double precision default null, p_shop text default null
+) returns table (
+    o_lane bigint, o_id uuid, o_lease_no bigint, o_kind text, o_shop text, o_attempt integer,
+    o_max_attempts integer, o_snoozes integer, o_timeout_s double precision, o_retry jsonb,
+    o_tags text[], o_batch_id uuid, o_created_at timestamptz, o_run_at timestamptz, o_args jsonb
+) language sql as $$
+    select o_lane, o_id, o_lease_no, case when o_id is not null then o_kind end, o_shop, o_attempt,
+        o_max_attempts, o_snoozes, o_timeout_s, o_retry::jsonb, o_tags, o_batch_id, o_created_at,
+        o_run_at, o_args::jsonb
+    from take_jobs(p_queue, p_worker, p_want, p_lanes, p_lease_s, p_shop)
+    where o_id is not null or o_kind = 'dry'
+$$;
+
+-- Lease up to p_want jobs. A row for each, in order, and one for each lane that ran dry, which must
+-- be woken after the commit. With p_request: what the same call got within p_remembered_s seconds,
+-- as far as it is still leased under it.
+create or replace function lease_jobs(
+    p_queue text, p_want integer, p_lanes integer, p_lease_s double precision, p_shop text,
+    p_caller text, p_request text, p_remembered_s double precision
+) returns table (o_dry bigint, o_job queue_job) language plpgsql as $$
+declare
+    v_ids uuid[];
+    v_leases bigint[];
+    v_dry bigint[];
+    v_got integer;
+begin
+    if p_request is not null then
+        perform pg_advisory_xact_lock(
+            hashtextextended(concat_ws(' ', 'lease', p_caller, p_queue, p_request), 0));
+        update lease_call set is_repeated = true
+        where caller = p_caller and queue = p_queue and request_id = p_request
+            and at > clock_timestamp() - make_interval(secs => p_remembered_s)
+        returning job_ids, lease_nos into v_ids, v_leases;
+    end if;
+    if v_ids is null then
+        -- Again, of more lanes, for what so many had not.
+        for v_round in 1..4 loop
+            select v_ids || array_agg(o_id) filter (where o_id is not null),
+                v_leases || array_agg(o_lease_no) filter (where o_id is not null),
+                v_dry || array_agg(o_lane) filter (where o_kind = 'dry' and o_id is null),
+                count(o_id)
+            into v_ids, v_leases, v_dry, v_got
+            from take_jobs(
+                p_queue => p_queue, p_worker => null,
+                p_want => p_want - coalesce(cardinality(v_ids), 0),
+                p_lanes => least(p_lanes * 4 ^ (v_round - 1), 500)::integer,
+                p_lease_s => p_lease_s, p_shop => p_shop);
+            exit when v_got = 0 or cardinality(v_ids) >= p_want;
+        end loop;
+        if p_request is not null and v_ids is not null then
+            insert into lease_call (caller, queue, request_id, job_ids, lease_nos)
+            values (p_caller, p_queue, p_request, v_ids, v_leases)
+            on conflict (caller, queue, request_id) do update set
+                job_ids = excluded.job_ids, lease_nos = excluded.lease_nos, is_repeated = false,
+                at = clock_timestamp();
+        end if;
+    end if;
+    return query
+        select null::bigint, j
+        from unnest(v_ids, v_leases) with ordinality as g (id, lease_no, n)
+        join queue_job j on j.id = g.id and j.lease_no = g.lease_no
+        where (j.state = 'running') is true
+        order by g.n;
+    return query select lane, null::queue_job from unnest(v_dry) as lane;
+end $$;
+
+call pin_plans(array['take_jobs', 'lease_jobs']);

@@ -1,0 +1,148 @@
+"""What a claimer remembers of a queue's lanes from one claim to the next.
+
+All of it makes claims cheaper and none of it is believed: a claim looks for itself before it calls
+a lane empty, and what is wrong here heals within the times below.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+MIN_LANES, FIRST_LANES, MAX_LANES = 4, 64, 500
+PRIORITIES = 10
+
+# Lanes worth remembering, least served first, are looked for this often, and told to claims only
+# where there are so many that looking for them costs.
+LOOK_EVERY_S = 1.0
+MANY_LANES = 1_000
+MOST_NEAR = 5_000
+FRESH_S = 0.1
+# Looking takes at most this part of the time.
+LOOKING_SHARE = 0.2
+
+# A lane gets a cursor once it has given so many jobs: as many index entries may lie dead before it.
+HEAD_AFTER = 200
+MOST_HEADS = 512
+# A job whose place was drawn early and committed late lies before the cursor: one claim a second
+# begins where the cursor was so long ago, and one in half a minute at the beginning.
+REWIND_EVERY_S = 1.0
+REWIND_BY_S = 3.0
+RESET_EVERY_S = 30.0
+
+Head = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a claim is told. `lanes`: of at most so many; `near`: of these alone; `heads`: ten
+    places for each of `head_lanes`, one a priority, behind which to look; `debts`: jobs of
+    `debt_lanes` still to be paid for."""
+
+    lanes: int
+    near: Sequence[int] | None
+    head_lanes: Sequence[int]
+    heads: Sequence[int]
+    debt_lanes: Sequence[int]
+    debts: Sequence[int]
+
+
+class LaneMemory:
+    """Of one queue. Times are seconds of a monotonic clock."""
+
+    def __init__(self) -> None:
+        self._lanes = FIRST_LANES
+        self._near: list[int] | None = None
+        self._look_at = 0.0
+        self._is_busy = False
+        self._heads: dict[int, list[int]] = {}
+        self._counts: dict[int, int] = {}
+        self._past: list[tuple[float, dict[int, list[int]]]] = []
+        self._reset_at = 0.0
+        self._debts: dict[int, int] = {}
+
+    def look(self, *, want: int, limit: int, now: float) -> Look:
+        lanes = max(1, min(self._lanes, limit))
+        heads = self._cursors(now) if want > 0 and lanes <= FIRST_LANES else {}
+        return Look(
+            lanes=lanes,
+            near=None if self._near is None else self._near[: 2 * lanes + 8],
+            head_lanes=list(heads),
+            heads=[seq for places in heads.values() for seq in places],
+            debt_lanes=list(self._debts),
+            debts=list(self._debts.values()),
+        )
+
+    def learn(self, look: Look, *, want: int, heads: Sequence[Head], dry: Sequence[int]) -> None:
+        """`heads`: lane, priority and place of each job that came; `dry`: lanes that gave less than
+        their share."""
+        self._is_busy = bool(heads)
+        counts, places = self._counts, self._heads
+        for lane, priority, seq in heads:
+            if (of_lane := places.get(lane)) is None:
+                places[lane] = of_lane = [0] * PRIORITIES
+                counts[lane] = 0
+            if seq > of_lane[priority]:
+                of_lane[priority] = seq
+            counts[lane] += 1
+        for lane in dry:
+            self._forget(lane)
+        if len(places) > 2 * MOST_HEADS:
+            for lane in list(places)[:-MOST_HEADS]:
+                self._forget(lane)
+        self._adapt(look, want=want, got=len(heads), dry=len(dry))
+        if self._near is not None:
+            self._pass_over({lane for lane, _, _ in heads}.union(dry), len(look.near or ()))
+
+    def owe(self, lane: int, jobs: int) -> None:
+        self._debts[lane] = self._debts.get(lane, 0) + jobs
+
+    def paid(self, lane: int) -> None:
+        self._debts.pop(lane, None)
+
+    def is_to_look(self, now: float) -> bool:
+        return self._is_busy and now >= self._look_at
+
+    def looked(self, near: list[int], *, began: float, now: float) -> None:
+        """Which lanes are served least, as of a time between the two."""
+        if len(near) < MANY_LANES:
+            self._near, self._look_at = None, now + LOOK_EVERY_S
+        else:
+            self._near = near
+            self._look_at = now + max(FRESH_S, (now - began) * (1 / LOOKING_SHARE - 1))
+
+    def _adapt(self, look: Look, *, want: int, got: int, dry: int) -> None:
+        """So many lanes that they give what is wanted, and no more: each costs."""
+        if got < want:
+            enough = ceil(look.lanes * want / max(got, 1))
+            self._lanes = min(MAX_LANES, max(2 * look.lanes, enough))
+        elif 2 * dry <= look.lanes:
+            self._lanes = max(MIN_LANES, look.lanes // 2)
+
+    def _pass_over(self, served: Iterable[int], shown: int) -> None:
+        """A lane has one turn until the others are looked at anew."""
+        near, gone = self._near or [], frozenset(served)
+        self._near = [lane for lane in near[:shown] if lane not in gone] + near[shown:]
+        if len(self._near) < self._lanes:
+            self._near, self._look_at = None, 0.0
+
+    def _forget(self, lane: int) -> None:
+        self._heads.pop(lane, None)
+        self._counts.pop(lane, None)
+
+    def _cursors(self, now: float) -> dict[int, list[int]]:
+        if now >= self._reset_at:
+            self._reset_at = now + RESET_EVERY_S
+            return {}
+        past = self._past
+        if past and now < past[-1][0] + REWIND_EVERY_S:
+            return self._worth_it(self._heads)
+        past.append((now, {lane: list(places) for lane, places in self._heads.items()}))
+        while len(past) > 1 and past[1][0] <= now - REWIND_BY_S:
+            del past[0]
+        when, heads = past[0]
+        return self._worth_it(heads) if when <= now - REWIND_BY_S else {}
+
+    def _worth_it(self, heads: dict[int, list[int]]) -> dict[int, list[int]]:
+        counts = self._counts
+        chosen = [lane for lane in heads if counts.get(lane, 0) >= HEAD_AFTER]
+        return {lane: heads[lane] for lane in chosen[-MOST_HEADS:]}
