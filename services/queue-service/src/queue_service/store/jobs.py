@@ -24,6 +24,7 @@ PARTS = {
     "rejected": "failed",
 }
 ALL_PARTS = ("live", "done", "failed")
+FIRST_LOOK = 1000
 
 
 class PostgresJobs:
@@ -64,10 +65,14 @@ class PostgresJobs:
             if wanted.batch_id is None
             else (SQL.newest_of_batch, wanted.batch_id)
         )
-        rows = await self._database.fetch(
-            block, *where, bound, wanted.queue, wanted.state, wanted.shop, wanted.kind, wanted.tag,
-            limit + 1,
-        )  # fmt: skip
+        filters = (wanted.queue, wanted.state, wanted.shop, wanted.kind, wanted.tag, limit + 1)
+        rows: Sequence[asyncpg.Record] = ()
+        if wanted.batch_id is None:  # a short look walks the index, a long one may sort
+            rows = await self._database.fetch(
+                block, *where, min(FIRST_LOOK, self._scan_max), *filters
+            )
+        if len(rows) <= limit:
+            rows = await self._database.fetch(block, *where, bound, *filters)
         jobs = [self._job(row) for row in rows[:limit]]
         if len(rows) > limit:
             return Page(jobs, _position(jobs[-1]))
