@@ -314,7 +314,7 @@ async def loops_ctx(app: web.Application) -> AsyncIterator[None]:
         health.HealthSampler(app[health.HEALTH]),
         QueueSync(app[keys.QUEUES]),
         Deliveries(app[FORWARD]),
-        Waiting(app[keys.IN_MOTION]),
+        Waiting(app[keys.IN_MOTION], direct=app[QUEUE_SERVICE]),
         Retention(app[keys.EVENT_LOG], kept_d=settings.gateway_events_kept_d),
         Probes(
             looks=_looks(settings, app[SESSIONS].kept),

@@ -1,12 +1,16 @@
 """The roads of an enqueue, seen from outside."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
+from contracts.jobs import JobCreate
+from gateway.api import keys
+from gateway.core import parcels
 from testkit.signals import eventually
 
 LONG = 8.0
@@ -109,6 +113,33 @@ async def test_a_dead_owner_costs_no_time(gateway: Any, job: Any) -> None:
     assert (cancelled[0], cancelled[1]["retryable"]) == (503, True)
     await gateway.owners.queue.start()
     await eventually(lambda: body["id"] in gateway.owners.queue.jobs, LONG)
+
+
+async def test_a_verb_on_a_job_in_motion_is_repeated_by_its_own_shop_alone(gateway: Any) -> None:
+    stamp = parcels.Stamp(now=datetime.now(UTC), key_shop="a.myshopify.com", key=None)
+    parcel = parcels.pack(JobCreate(kind="x"), {"kind": "x"}, stamp)
+    gateway.app[keys.IN_MOTION].remember([parcel])
+    mine, others = [
+        await gateway.key("jobs:write", shop=f"{name}.myshopify.com") for name in ("a", "b")
+    ]
+    cancel = f"/v1/jobs/{parcel.id}:cancel"
+    answers = [await gateway.tell("POST", cancel, key=key) for key in (mine, others)]
+    assert [(status, body["code"]) for status, body, _ in answers] == [
+        (503, "unavailable"),
+        (404, "not_found"),
+    ]
+
+
+async def test_args_too_large_are_refused_before_they_are_promised(gateway: Any, job: Any) -> None:
+    await knows_queues(gateway)
+    await gateway.owners.queue.stop()
+    large = {**job, "args": {"text": "x" * 256 * 1024}}
+    status, body, _ = await gateway.tell("POST", "/v1/jobs", json=large)
+    assert (status, body["errors"][0]["pointer"]) == (422, "/args")
+    wanted = {"jobs": [job, large]}
+    status, body, _ = await gateway.tell("POST", "/v1/jobs:batch", json=wanted)
+    assert (status, [each["status"] for each in body["results"]]) == (202, ["accepted", "rejected"])
+    assert await rows(gateway) == 1
 
 
 async def test_what_the_owner_would_refuse_is_refused_on_every_road(gateway: Any, job: Any) -> None:

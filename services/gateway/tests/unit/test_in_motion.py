@@ -149,8 +149,25 @@ async def test_what_the_bus_alone_has_is_remembered_here(motion: InMotion, table
     table.is_away = True
     await motion.count()
     motion.remember([parcel])
-    assert await motion.find(parcel.id) == parcels.waiting(parcel)
+    assert await motion.find(parcel.id, shop=None) == parcels.waiting(parcel)
     assert await motion.find_like([parcel]) == [parcels.waiting(parcel)]
+
+
+async def test_what_has_come_to_its_owner_is_not_remembered(motion: InMotion, table: Table) -> None:
+    there, away = a_parcel(), a_parcel()
+    await motion.count()
+    motion.remember([there, away])
+    arrived = {there.id}
+
+    async def has(job_id: UUID) -> bool:
+        return job_id in arrived
+
+    await motion.forget_arrived(has)
+    assert await motion.find(there.id, shop=None) is None
+    assert await motion.find(away.id, shop=None) == parcels.waiting(away)
+    arrived.add(away.id)
+    await motion.forget_arrived(has)
+    assert not motion.may_hold_any
 
 
 async def test_a_table_that_hangs_is_soon_not_waited_for(

@@ -95,3 +95,10 @@ def test_args_have_a_limit(size: int, passes: bool) -> None:
     else:
         with pytest.raises(errors.Invalid, match="/args"):
             parcels.require_small(job, size)
+
+
+def test_args_are_measured_as_their_owner_measures_them() -> None:
+    """Without spaces, whatever spaces their caller sent; numbers as they are printed."""
+    parcels.require_small(JobCreate(kind="x", args={"a": [0] * 131_000}), 400_000)
+    with pytest.raises(errors.Invalid, match="/args"):
+        parcels.require_small(JobCreate(kind="x", args={"a": [1e15] * 20_000}), 100_000)

@@ -31,11 +31,11 @@ BACKENDS = {Road.DIRECT: "postgres", Road.SPOOL: "postgres"}
 async def create_job(request: web.Request) -> web.StreamResponse:
     body.require_json(request)
     raw = await body.read_bytes(request)
-    job = body.parse(raw, JobCreate)
+    job, document = body.parse_both(raw, JobCreate)
     identity = request[app_keys.IDENTITY]
     _refuse_other_shop(job, identity)
     parcels.require_small(job, len(raw))
-    parcel = parcels.pack(job, orjson.loads(raw), _stamp(request, identity))
+    parcel = parcels.pack(job, document, _stamp(request, identity))
     outcome = await request.app[app_keys.ENQUEUE].one(parcel)
     metrics.accepted([outcome])
     return _answer(outcome)
@@ -44,13 +44,13 @@ async def create_job(request: web.Request) -> web.StreamResponse:
 async def create_jobs(request: web.Request) -> web.StreamResponse:
     body.require_json(request)
     raw = await body.read_bytes(request)
-    wanted = body.parse(raw, JobsCreate)
+    wanted, document = body.parse_both(raw, JobsCreate)
     identity = request[app_keys.IDENTITY]
     good, refused = _sorted_out(wanted.jobs, identity)
     if refused and wanted.atomic:
         raise _all_refused(refused)
     stamp = _stamp(request, identity)
-    packed = parcels.pack_all(good, orjson.loads(raw), stamp)
+    packed = parcels.pack_all(good, document, stamp)
     outcomes = await request.app[app_keys.ENQUEUE].all(
         packed, atomic=wanted.atomic, is_keyed=stamp.key is not None
     )
@@ -84,7 +84,8 @@ async def change_job(request: web.Request) -> web.StreamResponse:
     job_id = ids.parse_id(request.match_info.get("id", ""))
     if response.status != 404 or job_id is None:
         return response
-    if await request.app[app_keys.IN_MOTION].find(job_id) is not None:
+    shop = request[app_keys.IDENTITY].shop
+    if await request.app[app_keys.IN_MOTION].find(job_id, shop=shop) is not None:
         raise errors.Unavailable("the job is on its way to its owner; repeat this in a moment")
     return response
 

@@ -1,6 +1,7 @@
 """queue-service as road 1: single enqueues travel together, each with its own verdict."""
 
 from collections.abc import Sequence
+from uuid import UUID
 
 import orjson
 
@@ -15,6 +16,7 @@ from gateway.core.parcels import Parcel, command, loads
 
 ACCEPT_PATH = "/internal/v1/jobs:accept"
 QUEUES_PATH = "/v1/queues?limit=200"
+OK, NOT_FOUND = 200, 404
 JSON = (("Content-Type", "application/json"),)
 
 # Shorter than every other budget: behind it two more roads must fit into six seconds.
@@ -53,6 +55,10 @@ class QueueService:
         for load in loads(parcels, items=MAX_BATCH, size=CALL_BYTES):
             found += await self._settle_or_alone(load, promised=promised, timeout_s=_half(MANY_S))
         return found
+
+    async def has(self, job_id: UUID) -> bool:
+        answer = await self._upstream.call(_reading(f"/v1/jobs/{job_id}"))
+        return answer.status != NOT_FOUND and _judged(answer).status == OK
 
     async def queue_names(self) -> frozenset[str]:
         names: set[str] = set()

@@ -8,6 +8,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -17,6 +18,8 @@ from gateway.core.parcels import Parcel, Waiting, waiting
 from gateway.core.ports import Road
 
 REMEMBERED = 10_000
+# Asked after at a time.
+LOOKS = 100
 KEEP_S = 1.0
 LOOK_S = 0.5
 CIRCUIT = breaker.Policy(
@@ -74,10 +77,20 @@ class InMotion:
         while len(self._remembered) > REMEMBERED:
             self._remembered.popitem(last=False)
 
-    async def find(self, job_id: UUID) -> Waiting | None:
-        """Unavailable: the table is away, so that nobody can say that it does not wait."""
+    async def forget_arrived(self, has: Callable[[UUID], Awaitable[bool]]) -> None:
+        """Of what is remembered, what its owner `has` by now. Unavailable: the owner is away."""
+        for job_id in list(islice(self._remembered, LOOKS)):
+            if await has(job_id):
+                self._remembered.pop(job_id, None)
+            elif job_id in self._remembered:
+                self._remembered.move_to_end(job_id)
+
+    async def find(self, job_id: UUID, *, shop: str | None) -> Waiting | None:
+        """What waits under it, for everybody (None) or for this shop alone. Unavailable: the table
+        is away, so that nobody can say that it does not wait."""
         remembered = self._remembered.get(job_id)
-        return remembered or await self._within(LOOK_S, self._spool.find(job_id))
+        found = remembered or await self._within(LOOK_S, self._spool.find(job_id))
+        return found if found is not None and shop in (None, found.shop) else None
 
     async def find_like(self, parcels: Sequence[Parcel]) -> list[Waiting]:
         """As far as anybody can say now; [] at once when nothing waits."""
@@ -139,16 +152,10 @@ class FindJob:
         try:
             answer = await ask()
         except errors.Unavailable:
-            found = await self._find(job_id, shop)
+            found = await self._motion.find(job_id, shop=shop)
             if found is None:
                 raise
             return found
         if answer.status != NOT_FOUND:
             return answer
-        return await self._find(job_id, shop) or await ask()
-
-    async def _find(self, job_id: UUID, shop: str | None) -> Waiting | None:
-        found = await self._motion.find(job_id)
-        if found is None or (shop is not None and found.shop != shop):
-            return None
-        return found
+        return await self._motion.find(job_id, shop=shop) or await ask()

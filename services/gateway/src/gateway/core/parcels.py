@@ -3,7 +3,6 @@
 Made once at the edge; every road carries it unchanged, so that the owner can tell a repeat.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,7 +12,7 @@ from uuid import UUID
 import orjson
 
 from chassis.kernel import canonical, errors, ids
-from contracts import commands
+from contracts import commands, sizes
 from contracts.jobs import MAX_ARGS_BYTES, JobCreate
 
 GATEWAY = "gateway"
@@ -144,10 +143,8 @@ def _pack(job: JobCreate, fingerprint: str, stamp: Stamp, key: str | None) -> Pa
 
 
 def require_small(job: JobCreate, said_bytes: int) -> None:
-    """The owner's limit, by the owner's measure, which is never four times what was said."""
-    if said_bytes <= MAX_ARGS_BYTES // 4:
-        return
-    if len(json.dumps(job.args, ensure_ascii=False).encode()) > MAX_ARGS_BYTES:
+    """The owner's limit, by the owner's measure."""
+    if sizes.are_too_large(job.args, said_bytes=said_bytes):
         detail = f"over {MAX_ARGS_BYTES} bytes"
         raise errors.Invalid(f"/args: {detail}", flaws=[errors.Flaw("/args", detail)])
 

@@ -90,6 +90,8 @@ class Direct(Protocol):
         self, parcels: Sequence[Parcel], *, atomic: bool = False, promised: bool = False
     ) -> list[Verdict | errors.Fault]: ...
 
+    async def has(self, job_id: UUID) -> bool: ...
+
 
 class Bus(Protocol):
     """Road 2: returns once a quorum has the command."""

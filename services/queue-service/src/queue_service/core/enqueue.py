@@ -6,7 +6,6 @@ caller can read.
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,7 +14,7 @@ from uuid import UUID
 
 from chassis.kernel import canonical, deadline, errors, ids
 from chassis.kernel.clock import Clock
-from contracts import commands
+from contracts import commands, sizes
 from contracts import jobs as wire
 from queue_service.core.jobs import Intake, NewJob, Stored, Verdict
 from queue_service.core.ports import Job, JobStore, Rejection
@@ -54,7 +53,7 @@ def require_fitting(said: wire.JobCreate, stamp: Stamp) -> None:
     """What the model cannot know of a caller's job. Denied or Invalid, by pointer."""
     if stamp.shop is not None and said.shop not in (None, stamp.shop):
         raise other_shop()
-    if stamp.size > wire.MAX_ARGS_BYTES and _size_of(said.args) > wire.MAX_ARGS_BYTES:
+    if sizes.are_too_large(said.args, said_bytes=stamp.size):
         detail = f"over {wire.MAX_ARGS_BYTES} bytes"
         raise errors.Invalid(f"/args: {detail}", flaws=[errors.Flaw("/args", detail)])
 
@@ -144,10 +143,6 @@ def due_at(said: wire.JobSpec, now: datetime) -> datetime | None:
     if said.delay_s is not None:
         return now + timedelta(seconds=said.delay_s)
     return said.run_at
-
-
-def _size_of(args: Mapping[str, Any]) -> int:
-    return len(json.dumps(args, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def _print_of(document: Any) -> str:
