@@ -22,12 +22,33 @@ DURATION_S = LoopHistogram(
 START_DELAY_S = LoopHistogram(
     "queue_start_delay_seconds", "From due to started", "queue", buckets=DELAYS_S
 )
+RESCUED = Counter(
+    "queue_jobs_rescued_total", "Jobs taken from workers that died or were late", ["reason"]
+)
 WITHOUT_HANDLER = Counter(
     "queue_jobs_without_handler_total", "Attempts put off: no handler for the kind", ["queue"]
 )
 ABANDONED = Gauge("queue_handlers_abandoned", "Handlers that go on although their jobs have ended")
 DISPATCH_BACKEND = Gauge(
     "queue_dispatch_backend", "1 for what hands jobs to workers now", ["backend"]
+)
+DISPATCH_SWITCHES = Counter(
+    "queue_dispatch_switches_total", "Changes of what hands jobs to workers", ["to"]
+)
+OFFERED = Counter(
+    "queue_jobs_offered_total",
+    "Offers that were taken, by whether they could be claimed",
+    ["result"],
+)
+HANDED = Counter(
+    "queue_jobs_handed_total", "Jobs given to this worker while idle, by what it did", ["result"]
+)
+HISTORY_OVERFLOW = Gauge("queue_history_overflow_rows", "Settled jobs for which no day was there")
+HORIZON_AGE_S = Gauge(
+    "queue_horizon_age_seconds", "For how long the oldest snapshot has kept dead rows in place"
+)
+HORIZON_TRANSACTIONS = Gauge(
+    "queue_horizon_transactions", "Transactions that have begun since the oldest snapshot"
 )
 SCHEDULE_FIRES = Counter(
     "queue_schedule_fires_total", "Fires of schedules, by what became of them", ["outcome"]
@@ -38,6 +59,7 @@ PUSHES = Counter(
 PUSH_DURATION_S = Histogram(
     "queue_push_duration_seconds", "From a delivery's start to its answer", buckets=DURATIONS_S
 )
+PARKED_POLLS = Gauge("queue_parked_polls", "Lease calls that wait for jobs now")
 
 
 # Finding the child of a labelled metric costs more than counting with it.

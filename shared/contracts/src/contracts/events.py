@@ -7,7 +7,12 @@ from pydantic import Field
 
 from contracts.wire import Answer, Moment
 
+JOB_COMPLETED = "job.completed.v1"
+JOB_FAILED = "job.failed.v1"
+JOB_CANCELLED = "job.cancelled.v1"
+BATCH_PROGRESS = "batch.progress.v1"
 BATCH_COMPLETED = "batch.completed.v1"
+SHOP_REDACT = "shop.redact.v1"
 
 
 class Envelope(Answer):
@@ -23,6 +28,41 @@ class Envelope(Answer):
     traceparent: str | None = None
     shop: str | None = None
     data: dict[str, Any] = Field(default_factory=dict)
+
+
+class JobEnded(Answer):
+    """`job.failed.v1` of every failed job; `job.completed.v1` and `job.cancelled.v1` of those that
+    were enqueued with `notify`. What it was about is not told here: read the job."""
+
+    job_id: UUID
+    queue: str
+    kind: str
+    shop: str | None
+    state: Literal["completed", "failed", "cancelled"]
+    attempt: int
+    batch_id: UUID | None
+    error_type: str | None
+    finished_at: Moment
+
+
+class BatchProgress(Answer):
+    """`batch.progress.v1`: jobs of a batch have ended. About once a second; none need follow."""
+
+    batch_id: UUID
+    name: str
+    shop: str | None
+    total: int
+    completed: int
+    failed: int
+    cancelled: int
+    rate: float | None
+
+
+class ShopRedact(Answer):
+    """`shop.redact.v1`: everything of the shop that was there before is to be forgotten."""
+
+    shop: str
+    before: Moment
 
 
 class BatchCompleted(Answer):

@@ -68,6 +68,16 @@ class Roads(Answer):
     cache: str = Field(description="redis or memory")
 
 
+class HorizonHeld(Answer):
+    """Who keeps the database of the queues from cleaning up: a `session`, a `prepared` transaction
+    or a `slot` of replication, so many transactions long."""
+
+    holder: str
+    name: str
+    age_s: int
+    transactions: int
+
+
 class System(Answer):
     """`GET /v1/system`: current within three seconds."""
 
@@ -76,6 +86,7 @@ class System(Answer):
     dependencies: dict[str, str] = Field(description="postgres, redis, rabbitmq: up, down, absent")
     degraded: bool
     can: list[str] = Field(description="What users can still do")
+    horizon: HorizonHeld | None = Field(None, description="Once it is held for a minute")
     sampled_at: Moment | None
 
 

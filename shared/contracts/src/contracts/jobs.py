@@ -230,6 +230,14 @@ class ServedBy(StrEnum):
     PULL = "pull"
 
 
+class Retention(Said):
+    """For how many days what jobs were is kept, no longer than the service keeps history: args,
+    results, progress, errors and tags. Ids, states and times stay as long as history."""
+
+    completed_d: int | None = Field(None, ge=1, le=3650)
+    failed_d: int | None = Field(None, ge=1, le=3650)
+
+
 class QueuePut(Said):
     """`PUT/PATCH /v1/queues/{q}`: what is absent stays as it is; null lifts a limit."""
 
@@ -244,6 +252,7 @@ class QueuePut(Said):
     weights: dict[Shop, Annotated[float, Field(gt=0, le=1000)]] | None = None
     sealed: bool | None = None
     drop_on_finish: bool | None = None
+    retention: Retention | None = None
 
 
 class Queue(Answer):
@@ -260,7 +269,9 @@ class Queue(Answer):
     weights: dict[str, float] = Field(default_factory=dict)
     sealed: bool = False
     drop_on_finish: bool = False
+    retention: Retention = Field(default_factory=Retention)
     depth: dict[str, int]
+    depth_is_estimate: bool = False
     oldest_ready_age_s: float | None = None
 
 

@@ -6,7 +6,7 @@ Another argument means a new version of the name; what operators may change is p
 from dataclasses import dataclass, field
 from typing import Any
 
-from contracts import commands
+from contracts import commands, events
 
 EVENTS = "events"
 COMMANDS = "commands"
@@ -52,6 +52,9 @@ JOB_ACCEPT = Queue(
     _quorum(ACCEPT_DELIVERY_LIMIT, **{"x-max-length-bytes": 1_073_741_824}),
 )
 GATEWAY_EVENTS = Queue("gateway.events.v1", EVENTS, ("#",), _quorum(EVENT_DELIVERY_LIMIT))
+SHOP_REDACTS = Queue(
+    "queue-service.shop-redact.v1", EVENTS, (events.SHOP_REDACT,), _quorum(EVENT_DELIVERY_LIMIT)
+)
 DEAD_LETTERS = Queue(
     "dead-letters.v1", DEAD, ("#",), {"x-queue-type": "quorum", "x-max-length": 100_000}
 )
@@ -61,4 +64,4 @@ CANARY = Queue(
     ("canary",),
     {"x-max-length": 1, "x-message-ttl": 10_000},
 )
-QUEUES = (DEAD_LETTERS, JOB_ACCEPT, GATEWAY_EVENTS, CANARY)
+QUEUES = (DEAD_LETTERS, JOB_ACCEPT, GATEWAY_EVENTS, SHOP_REDACTS, CANARY)

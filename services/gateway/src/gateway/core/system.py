@@ -82,6 +82,7 @@ class System:
             "dependencies": dependencies,
             "degraded": self._is_degraded(roads, dependencies),
             "can": self._can(roads),
+            "horizon": self._said(QUEUE, "horizon") or None,
             "sampled_at": rfc3339(self._sampled_at) if self._sampled_at else None,
         }
 

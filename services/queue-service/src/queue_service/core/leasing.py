@@ -47,11 +47,12 @@ class Orphan:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A job that the database thinks a worker has."""
+    """A job that the database thinks a worker has. `is_handed`: it was given without a claim."""
 
     id: UUID
     lease_no: int
     cancel_requested: bool
+    is_handed: bool = False
 
 
 class Settlements(Protocol):
@@ -110,6 +111,11 @@ class Days(Protocol):
 
     async def forget_leavings(self, *, older_than_d: int, limit: int) -> int:
         """Ids of merged jobs, keys of windows that are over, sweeps that are done."""
+        ...
+
+    async def forget_history(self, limit: int) -> bool:
+        """What the next jobs were of queues that keep it for less than history; True if there may
+        be more."""
         ...
 
     async def overflowing(self) -> int:

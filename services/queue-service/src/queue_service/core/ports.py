@@ -95,7 +95,11 @@ class JobStore(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queue:
-    """A queue and how deep it is. `depth`: live state → jobs in it, states without any left out."""
+    """A queue and how deep it is. `depth`: live state → jobs in it, states without any left out.
+
+    `retention`: for how many days what completed and failed jobs were is kept, if not as long as
+    history. `oldest_ready_age_s` None: no job waits for a worker.
+    """
 
     name: str
     served_by: str
@@ -110,7 +114,9 @@ class Queue:
     paused: bool
     sealed: bool = False
     drop_on_finish: bool = False
+    retention: Mapping[str, int | None] = field(default_factory=dict)
     depth: Mapping[str, int] = field(default_factory=dict)
+    depth_is_estimate: bool = False
     oldest_ready_age_s: float | None = None
 
 
@@ -174,6 +180,22 @@ class Depth:
     state: str
     jobs: int
     oldest_ready_age_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who has the oldest snapshot: a `session`, a `prepared` transaction or a `slot` (of
+    replication), by its `key`. `transactions` have begun since; `age_s` None: nobody says since
+    when."""
+
+    holder: str
+    key: str
+    transactions: int
+    age_s: float | None
+
+    @property
+    def name(self) -> tuple[str, str]:
+        return self.holder, self.key
 
 
 class Depths(Protocol):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from chassis.kernel import errors
@@ -52,9 +53,18 @@ def seeds(concurrency: Mapping[str, int]) -> list[Queue]:
 
 
 class Queues:
-    def __init__(self, queues: QueueStore, *, can_seal: bool = False) -> None:
+    """`kept_d`: `completed_d` and `failed_d` of the service's whole history."""
+
+    def __init__(
+        self,
+        queues: QueueStore,
+        *,
+        can_seal: bool = False,
+        kept_d: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         self._queues = queues
         self._can_seal = can_seal
+        self._kept_d = kept_d
 
     async def get(self, name: str) -> Queue:
         queue = await self._queues.get(name)
@@ -82,6 +92,11 @@ class Queues:
         if change.get("sealed") and not self._can_seal:
             detail = "there are no keys to seal with: set QUEUE_KEYS"
             raise errors.Invalid(f"/sealed: {detail}", flaws=[errors.Flaw("/sealed", detail)])
+        for name, days in (change.get("retention") or {}).items():
+            longest = self._kept_d.get(name, days)
+            if days is not None and days > longest:
+                pointer, detail = f"/retention/{name}", f"history is kept for {longest} days"
+                raise errors.Invalid(f"{pointer}: {detail}", flaws=[errors.Flaw(pointer, detail)])
 
     async def delete(self, name: str) -> None:
         deleted = await self._queues.delete(name)

@@ -6,6 +6,7 @@ steps, whoever does them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
@@ -69,7 +70,8 @@ class VerbStore(Protocol):
     async def count(self, wanted: JobFilter, states: Sequence[str]) -> int: ...
 
     async def ask(self, sweep: Sweep, *, matched: int) -> tuple[int, str]:
-        """(matched, fingerprint) of what is stored under the id: this, or what was there."""
+        """(matched, fingerprint) of what is stored under the id: this, or what was there. What a
+        shop that is to be forgotten has beside jobs goes at once."""
         ...
 
 
@@ -146,13 +148,14 @@ class Verbs:
         """Its jobs end, and nothing is kept of what they were. How many there are."""
         if shop not in (None, named):
             raise other_shop("")
-        sweep = Sweep(
-            id=ids.new_id(),
-            verb=Verb.REDACT,
-            wanted=JobFilter(shop=named),
-            states=STATES[Verb.REDACT],
-        )
+        sweep = _redaction(ids.new_id(), JobFilter(shop=named))
         return await self._ask(sweep, await self._verbs.count(sweep.wanted, sweep.states))
+
+    async def redact_shop(self, named: str, *, before: datetime, event_id: UUID) -> None:
+        """As `forget_shop`, of what came before, when an event asks for it; the same event again
+        asks for nothing more."""
+        sweep_id = ids.derived_id("redact", str(event_id))
+        await self._ask(_redaction(sweep_id, JobFilter(shop=named, until=before)), 0)
 
     async def _ask(self, sweep: Sweep, matched: int) -> int:
         matched, fingerprint = await self._verbs.ask(sweep, matched=matched)
@@ -160,6 +163,10 @@ class Verbs:
             raise key_reused()
         self._sweep_soon()
         return matched
+
+
+def _redaction(sweep_id: UUID, wanted: JobFilter) -> Sweep:
+    return Sweep(id=sweep_id, verb=Verb.REDACT, wanted=wanted, states=STATES[Verb.REDACT])
 
 
 def _narrowed(asked: Sweep, shop: str | None) -> Sweep:

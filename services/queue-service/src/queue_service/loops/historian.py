@@ -1,8 +1,7 @@
 """The days of history: made ahead of time, dropped when their time is over."""
 
-from prometheus_client import Gauge
-
 from chassis import lifecycle, logs
+from queue_service import metrics
 from queue_service.core.leasing import Days
 
 log = logs.get(__name__)
@@ -11,8 +10,8 @@ DONE = "queue_job_done"
 FAILED = "queue_job_failed"
 DAYS_AHEAD = 3
 KEYS_CHUNK = 5000
-
-OVERFLOWING = Gauge("queue_history_overflow_rows", "Settled jobs for which no day was there")
+JOBS_CHUNK = 1000
+CHUNKS = 20
 
 
 class Historian(lifecycle.Loop):
@@ -31,8 +30,14 @@ class Historian(lifecycle.Loop):
             dropped = await self._store.drop_days(parent, older_than_d=kept_d)
             if dropped:
                 log.info("history_days_dropped", table=parent, days=dropped)
-        OVERFLOWING.set(await self._store.overflowing())
+        metrics.HISTORY_OVERFLOW.set(await self._store.overflowing())
         longest_d = max(self._kept_d.values())
         forgotten = await self._store.forget_keys(older_than_d=longest_d, limit=KEYS_CHUNK)
         left = await self._store.forget_leavings(older_than_d=longest_d, limit=KEYS_CHUNK)
-        return forgotten == KEYS_CHUNK or left >= KEYS_CHUNK
+        return await self._forget() or forgotten == KEYS_CHUNK or left >= KEYS_CHUNK
+
+    async def _forget(self) -> bool:
+        for _ in range(CHUNKS):
+            if not await self._store.forget_history(JOBS_CHUNK):
+                return False
+        return True

@@ -2,6 +2,7 @@
 
 from chassis import lifecycle, logs
 from chassis.kernel.clock import Clock
+from queue_service import metrics
 from queue_service.core.leases import REMEMBERED_S, Expiries, expiry
 from queue_service.core.leasing import Settlements
 
@@ -28,6 +29,7 @@ class LeaseReaper(lifecycle.Loop):
             now = self._clock.now()
             await self._engine.settle([expiry(one, now) for one in expired])
             await self._engine.wake([one.lane for one in expired])
+            metrics.RESCUED.labels("lease_expired").inc(len(expired))
             log.warning("leases_expired", jobs=len(expired))
         return len(expired) == CHUNK
 

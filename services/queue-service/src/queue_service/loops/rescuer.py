@@ -5,6 +5,7 @@ import time
 
 from chassis import lifecycle, logs
 from chassis.kernel.clock import Clock
+from queue_service import metrics
 from queue_service.core.attempts import Ended, Raised, Settlement, Verb, error_of
 from queue_service.core.leasing import DEAD_AFTER_S, Orphan, Rescues
 
@@ -42,6 +43,7 @@ class Rescuer(lifecycle.Loop):
             # Fenced like any settlement: a worker that comes back in between wins or loses whole.
             await self._store.settle([self._settlement(orphan) for orphan in orphans])
             await self._store.wake([orphan.lane for orphan in orphans])
+            metrics.RESCUED.labels("worker_lost").inc(len(orphans))
         if buried or orphans:
             log.warning("rescued", workers=buried, jobs=len(orphans))
         self._last_pass = time.monotonic()

@@ -1,6 +1,6 @@
 -- name: fold
 -- Counters take in what has ended since. `rate` is jobs ended a second, smoothed over some passes,
--- and sinks while nothing ends.
+-- and sinks while nothing ends. What is new is told, once a second for each batch.
 with taken as (
     delete from batch_delta where id in (
         select id from batch_delta order by id limit $1 for update skip locked
@@ -20,18 +20,29 @@ with taken as (
             when b.rate < 0.01 and c.ended = 0 then 0
             else 0.7 * b.rate + 0.3 * c.ended / c.seconds
         end,
-        folded_at = clock_timestamp()
+        folded_at = clock_timestamp(),
+        told_at = case when c.is_told then clock_timestamp() else b.told_at end
     from batch k
     left join summed s on s.batch_id = k.id
     cross join lateral (
         select
             coalesce(s.completed + s.failed + s.cancelled, 0)::float8 as ended,
             greatest(extract(epoch from
-                clock_timestamp() - coalesce(k.folded_at, k.created_at)), 0.2)::float8 as seconds
+                clock_timestamp() - coalesce(k.folded_at, k.created_at)), 0.2)::float8 as seconds,
+            s.batch_id is not null and (
+                k.told_at is null or k.told_at < clock_timestamp() - interval '1 second'
+            ) as is_told
     ) as c
     where b.id = k.id and (s.batch_id is not null or (k.finished_at is null and k.rate > 0))
+    returning c.is_told, b.shop, b.id as batch_id, b.name, b.total, b.completed, b.failed,
+        b.cancelled, b.rate
+), told as (
+    select tell(jsonb_agg(jsonb_build_object(
+        'type', 'batch.progress.v1', 'subject', batch_id, 'shop', shop,
+        'data', to_jsonb(f) - 'is_told')), clock_timestamp())
+    from folded f where is_told having count(*) > 0
 )
-select coalesce(sum(deltas), 0)::bigint from summed
+select coalesce((select sum(deltas) from summed), 0)::bigint, (select count(*) from told)
 
 -- name: ended
 -- Closed, and every job in it has come to an end.

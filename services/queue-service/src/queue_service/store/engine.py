@@ -239,6 +239,9 @@ class HistoryStore:
     async def forget_leavings(self, *, older_than_d: int, limit: int) -> int:
         return int(await self._database.fetchval(SQL.forget_leavings, older_than_d, limit))
 
+    async def forget_history(self, limit: int) -> bool:
+        return bool(await self._database.fetchval(SQL.forget_history, limit))
+
     async def overflowing(self) -> int:
         """Rows for which no day was there (at most a thousand of each kind are counted)."""
         return int(await self._database.fetchval(SQL.overflowing))

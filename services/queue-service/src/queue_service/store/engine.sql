@@ -78,6 +78,9 @@ delete from idempotency_key where (scope, key) in (
 -- name: forget_leavings
 select forget_leavings($1, $2)
 
+-- name: forget_history
+select forget_history($1)
+
 -- name: overflowing
 select (select count(*) from (select from queue_job_done_overflow limit 1000) as d)
     + (select count(*) from (select from queue_job_failed_overflow limit 1000) as f)

@@ -4,6 +4,13 @@ select
     started_at, finished_at, batch_id, tags, errors, progress, result, worker
 from any_job where id = any($1::uuid[])
 
+-- name: many_since
+-- Of a long history, only the days are opened in which they can have ended.
+select
+    id, queue, kind, shop, state, priority, attempt, max_attempts, args, run_at, created_at,
+    started_at, finished_at, batch_id, tags, errors, progress, result, worker
+from any_job where id = any($1::uuid[]) and (part = 'live' or finished_at >= $2)
+
 -- name: aliased
 select
     alias.id as alias, a.id, a.queue, a.kind, a.shop, a.state, a.priority, a.attempt,

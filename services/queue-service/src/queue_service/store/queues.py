@@ -13,7 +13,7 @@ SQL = sql.queries(__file__)
 COLUMNS = (
     "served_by", "concurrency", "global_limit", "per_shop_limit", "max_attempts", "timeout_s",
     "max_age_s", "retry", "weights", "paused", "sealed",
-    "drop_on_finish",
+    "drop_on_finish", "retention",
 )  # fmt: skip
 CAPPING = frozenset({"per_shop_limit", "global_limit"})
 ABOUT_LANES = frozenset({"per_shop_limit", "weights"})

@@ -7,30 +7,29 @@ with chosen as (
     select * from queue
     where case when $1::text is null then name > $2::text else name = $1 end
     order by name limit $3
-), counted as (
-    select queue, state, count(*) as jobs, min(run_at) as oldest
-    from queue_job where queue = any(array(select name from chosen)) group by queue, state
+), counted as materialized (
+    select * from queue_depths(array(select name from chosen))
 )
 select
     q.name, q.served_by, q.concurrency, q.global_limit, q.per_shop_limit, q.max_attempts,
     q.timeout_s, q.max_age_s, q.retry, q.weights, q.paused, q.sealed,
-    q.drop_on_finish,
-    coalesce(jsonb_object_agg(c.state, c.jobs) filter (where c.state is not null), '{}') as depth,
-    case when bool_or(c.state = 'ready') then greatest(extract(epoch from
-        clock_timestamp() - min(c.oldest) filter (where c.state = 'ready'))::float8, 0)
-    end as oldest_ready_age_s
-from chosen q left join counted c on c.queue = q.name
-group by q.name, q.served_by, q.concurrency, q.global_limit, q.per_shop_limit, q.max_attempts,
-    q.timeout_s, q.max_age_s, q.retry, q.weights, q.paused, q.sealed, q.drop_on_finish
+    q.drop_on_finish, q.retention,
+    coalesce(c.depth, '{}') as depth, coalesce(c.is_estimate, false) as depth_is_estimate,
+    oldest_ready_age(q.name) as oldest_ready_age_s
+from chosen q left join (
+    select o_queue as queue, jsonb_object_agg(o_state, o_jobs) as depth,
+        bool_or(o_is_estimate) as is_estimate
+    from counted group by o_queue
+) as c on c.queue = q.name
 order by q.name
 
 -- name: create
 with made as (
     insert into queue (
         name, served_by, concurrency, global_limit, per_shop_limit, max_attempts, timeout_s,
-        max_age_s, retry, weights, paused, sealed, drop_on_finish
+        max_age_s, retry, weights, paused, sealed, drop_on_finish, retention
     )
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
     on conflict (name) do nothing
     returning name
 )
@@ -47,7 +46,8 @@ select * from queue where name = $1 for update
 update queue set
     served_by = $2, concurrency = $3, global_limit = $4, per_shop_limit = $5, max_attempts = $6,
     timeout_s = $7, max_age_s = $8, retry = $9, weights = $10, paused = $11, sealed = $12,
-    drop_on_finish = $13
+    drop_on_finish = $13, retention = $14,
+    resumed_at = case when paused and not $11 then clock_timestamp() else resumed_at end
 where name = $1
 
 -- name: lock_lanes
@@ -89,12 +89,10 @@ delete from queue where name = $1
 
 -- name: depths
 -- Every queue has a row for ready jobs, so that an empty one reads 0.
-select q.name as queue, s.state, coalesce(c.jobs, 0) as jobs, case when s.state = 'ready' then
-    coalesce(greatest(extract(epoch from clock_timestamp() - c.oldest)::float8, 0), 0)
+select q.name as queue, s.state, coalesce(c.o_jobs, 0) as jobs, case when s.state = 'ready' then
+    coalesce(oldest_ready_age(q.name), 0)
 end as oldest_ready_age_s
 from queue q
 cross join unnest('{held,scheduled,ready,running,retrying}'::text[]) as s (state)
-left join (
-    select queue, state, count(*) as jobs, min(run_at) as oldest
-    from queue_job group by queue, state
-) as c on c.queue = q.name and c.state = s.state
+left join queue_depths(array(select name from queue)) as c
+    on c.o_queue = q.name and c.o_state = s.state

@@ -44,6 +44,9 @@ class PostgresVerbs:
     async def ask(self, sweep: Sweep, *, matched: int) -> tuple[int, str]:
         said = {**asdict(sweep.wanted), "states": list(sweep.states)}
         async with self._database.transaction() as connection:
+            if sweep.verb is Verb.REDACT:
+                # First: what its schedules are making now is then older than the sweep.
+                await connection.execute(SQL.forget_shop, sweep.wanted.shop, sweep.wanted.until)
             await connection.execute(
                 SQL.ask, sweep.id, sweep.verb, said, matched, sweep.fingerprint, sweep.wanted.until
             )

@@ -7,6 +7,9 @@ select o_id, null::bigint as o_lane from cancel_jobs($1)
 -- name: redact
 select o_id, null::bigint as o_lane from redact_jobs($1)
 
+-- name: forget_shop
+select forget_shop($1, coalesce($2::timestamptz, clock_timestamp()))
+
 -- name: run_now
 select run_jobs_now($1)
 

@@ -1,0 +1,171 @@
+"""Events in and out: the progress of batches, and shops that are to be forgotten."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import aio_pika
+import pytest
+
+from chassis import postgres
+from chassis.consumer import Verdict
+from chassis.kernel import ids
+from contracts import events, topology
+from queue_service.api import keys
+from queue_service.consumers.redact import RedactShops
+from queue_service.loops.batches import BatchFolder
+from queue_service.store.batch_chores import PostgresBatchChores
+from queue_service.store.enqueue import EnqueueWriter
+from testkit.signals import eventually
+
+SHOP = "greek-olives.myshopify.com"
+OTHER = "other.myshopify.com"
+SECRET = "Ελένη +306900000183"
+
+
+async def told(service: Any) -> Sequence[events.Envelope]:
+    rows = await service.fetch("select envelope from outbox order by id")
+    return [events.Envelope.model_validate(row["envelope"]) for row in rows]
+
+
+@pytest.fixture
+def folder(database: postgres.Database, writer: EnqueueWriter) -> BatchFolder:
+    return BatchFolder(PostgresBatchChores(database=database, writer=writer))
+
+
+async def test_the_progress_of_a_batch_is_told_once_a_second(
+    database: postgres.Database, folder: BatchFolder
+) -> None:
+    batch_id, quiet = ids.new_id(), ids.new_id()
+    for one in (batch_id, quiet):
+        await database.execute(
+            "insert into batch (id, name, shop, queue, kind, defaults, fingerprint, paused, total) "
+            "values ($1, 'sale', $2, 'q', 'k', '{}', 'f', false, 9)", one, SHOP,
+        )  # fmt: skip
+
+    async def end(completed: int, failed: int) -> Sequence[events.Envelope]:
+        delta = "insert into batch_delta (batch_id, completed, failed, cancelled)"
+        await database.execute(f"{delta} values ($1, $2, $3, 0)", batch_id, completed, failed)
+        # Two at once: what has ended is counted once.
+        await asyncio.gather(folder.run_once(), folder.run_once())
+        return await told(database)
+
+    (first,) = await end(3, 1)
+    assert (first.type, first.subject, first.shop) == (
+        events.BATCH_PROGRESS, str(batch_id), SHOP
+    )  # fmt: skip
+    said = events.BatchProgress.model_validate(first.data)
+    assert (said.batch_id, said.name, said.shop) == (batch_id, "sale", SHOP)
+    assert (said.total, said.completed, said.failed, said.cancelled) == (9, 3, 1, 0)
+    assert len(await end(1, 0)) == 1
+    await database.execute("update batch set told_at = told_at - interval '2 seconds'")
+    await folder.run_once()
+    assert len(await told(database)) == 1, "nothing has ended since"
+    (_, second) = await end(1, 0)
+    assert events.BatchProgress.model_validate(second.data).completed == 5
+
+
+def redact(before: datetime, event_id: UUID | None = None) -> bytes:
+    event = events.Envelope(
+        id=event_id or ids.new_id(),
+        source="session-service",
+        type=events.SHOP_REDACT,
+        time=before,
+        shop=SHOP,
+        data=events.ShopRedact(shop=SHOP, before=before).model_dump(mode="json"),
+    )
+    return event.model_dump_json().encode()
+
+
+async def all_swept(service: Any) -> bool:
+    return not await service.fetch("select from job_sweep where finished_at is null")
+
+
+async def stored(service: Any, shop: str) -> str:
+    """All that is kept of a shop, wherever."""
+    found = [
+        await service.fetch(f"select to_jsonb(t) from {table} t where {which}", shop)
+        for table, which in (
+            ("queue_job", "shop = $1"), ("queue_job_done", "shop = $1"),
+            ("queue_job_failed", "shop = $1"), ("schedule", "shop = $1"), ("batch", "shop = $1"),
+            ("batch_rejected", "batch_id in (select id from batch where shop = $1)"),
+            ("outbox", "envelope ->> 'shop' = $1"),
+        )
+    ]  # fmt: skip
+    return json.dumps([row[0] for part in found for row in part], ensure_ascii=False, default=str)
+
+
+async def of_shop(service: Any, shop: str) -> str:
+    """A schedule, an open batch with a bad row, a failed job and one that waits."""
+    job = {"kind": "k", "args": {"to": SECRET}, "shop": shop}
+    schedule = {"cron": "* * * * *", "timezone": "UTC", "job": job}
+    put = await service.call("PUT", f"/v1/schedules/of.{shop}", schedule)
+    assert put.status == 201, put.body
+    common = {"defaults": {"args": {"to": SECRET}}, "on_complete": {**job, "queue": "default"}}
+    batch = await service.post("/v1/batches", {"name": SECRET, "kind": "k", "shop": shop, **common})
+    path = f"/v1/batches/{batch.body['id']}"
+    await service.post(f"{path}/items", [{"args": {"n": 1}}, {"args": 7}])
+    failed, waiting = [(await service.post("/v1/jobs", job)).body["id"] for _ in range(2)]
+    await service.settle(failed, state="failed")
+    return str(waiting)
+
+
+async def test_a_shop_is_forgotten_when_an_event_says_so_with_all_it_has(service: Any) -> None:
+    handle = RedactShops(service.app[keys.VERBS])
+    waiting, other = await of_shop(service, SHOP), await of_shop(service, OTHER)
+    event = redact(datetime.now(UTC) + timedelta(seconds=1))
+    assert [await handle(event) for _ in range(2)] == [Verdict.DONE] * 2
+    await eventually(lambda: all_swept(service))
+    assert (await service.fetch("select count(*) from job_sweep"))[0][0] == 1
+    assert SECRET not in await stored(service, SHOP)
+    assert SECRET in await stored(service, OTHER)
+    assert (await service.get(f"/v1/jobs/{waiting}")).body["state"] == "cancelled"
+    assert (await service.get(f"/v1/jobs/{other}")).body["state"] == "ready"
+    assert [row[0] for row in await service.fetch("select name from schedule")] == [f"of.{OTHER}"]
+    states = "select shop, cancelled_at is not null from batch order by shop"
+    assert await service.fetch(states) == [(SHOP, True), (OTHER, False)]
+
+
+async def test_what_a_shop_does_after_it_has_come_back_stays(service: Any) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=30)
+    waiting = await of_shop(service, SHOP)
+    handle = RedactShops(service.app[keys.VERBS])
+    assert await handle(redact(before)) is Verdict.DONE
+    await eventually(lambda: all_swept(service))
+    assert (await service.get(f"/v1/jobs/{waiting}")).body["args"] == {"to": SECRET}
+    assert len(await service.fetch("select from schedule")) == 1
+
+
+async def test_an_event_that_cannot_be_read_is_no_order(service: Any) -> None:
+    handle = RedactShops(service.app[keys.VERBS])
+    for body in (b"{", redact(datetime.now(UTC)).replace(b'"before"', b'"after"')):
+        assert await handle(body) is Verdict.INVALID
+    assert not await service.fetch("select from job_sweep")
+
+
+async def test_the_event_comes_over_the_bus(start: Any, amqp_url: str) -> None:
+    service = await start(amqp_url=amqp_url)
+    job = {"kind": "k", "args": {"to": SECRET}, "shop": SHOP}
+    assert (await service.post("/v1/jobs", job)).status == 201
+    connection = await aio_pika.connect(amqp_url)
+
+    async def is_sent() -> bool:
+        channel = await connection.channel(on_return_raises=True)
+        try:
+            exchange = await channel.get_exchange(topology.EVENTS, ensure=True)
+            message = aio_pika.Message(redact(datetime.now(UTC) + timedelta(seconds=1)))
+            queue = await channel.get_queue(topology.SHOP_REDACTS.name, ensure=True)
+            await exchange.publish(message, events.SHOP_REDACT, mandatory=True)
+        except aio_pika.exceptions.ChannelClosed:
+            return False  # not declared yet
+        return queue.name == topology.SHOP_REDACTS.name
+
+    async def is_forgotten() -> bool:
+        return SECRET not in await stored(service, SHOP)
+
+    await eventually(is_sent, within_s=15)
+    await eventually(is_forgotten, within_s=10)
+    await connection.close()
