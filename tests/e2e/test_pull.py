@@ -117,14 +117,24 @@ async def test_the_operators_verbs_do_what_the_readme_shows(
     assert done.stdout.split() == ["True", "ready", "1", "cancelled", "ready"], done.stderr
 
 
+async def parked_are(stack: StackProcess, count: int) -> None:
+    """As queue-service's own metrics tell."""
+
+    async def so() -> bool:
+        exposed = await stack.metrics("queue-service")
+        return f"queue_parked_polls {count:.1f}" in exposed.splitlines()
+
+    await eventually(so, within_s=WITHIN_S)
+
+
 async def test_a_caller_who_hangs_up_at_the_gateway_costs_no_attempt(stack: StackProcess) -> None:
     async with stack.client() as client, stack.session() as session:
         await session.put("/v1/queues/hang-up", json={})
         parked = asyncio.create_task(client.lease("hang-up", wait_s=20))
         waits = asyncio.create_task(client.lease("hang-up", wait_s=20))
-        await asyncio.sleep(1.0)  # both are parked, and nothing says so from outside
+        await parked_are(stack, 2)
         parked.cancel()
-        await asyncio.sleep(0.5)
+        await parked_are(stack, 1)
         began = time.monotonic()
         job = await client.enqueue("test", queue="hang-up")
         (leased,) = (await waits).jobs

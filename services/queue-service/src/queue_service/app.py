@@ -16,6 +16,7 @@ from chassis.web import auth, health
 from chassis.web.app import add_operations, base_app
 from contracts import topology
 from mainstay import handler
+from queue_service import metrics
 from queue_service.api import handlers as handlers_api
 from queue_service.api import keys, routes
 from queue_service.consumers.accept import AcceptJobs
@@ -185,6 +186,7 @@ async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
 async def leases_ctx(app: web.Application) -> AsyncIterator[None]:
     settings, supervisor, clock = app[SETTINGS], app[health.SUPERVISOR], app[keys.CLOCK]
     app[PARKING] = parking = Parking()
+    metrics.PARKED_POLLS.set_function(parking.waiting)
     app[keys.LEASES] = Leases(
         store=app[LEASE_STORE],
         engine=app[ENGINE],

@@ -4,15 +4,17 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 from uuid import UUID
 
 import aiohttp
 
 from mainstay import errors
-from mainstay.answers import Batch, Job, Page
+from mainstay.answers import Batch, Job
 from mainstay.client import Client, new_id
+from mainstay.operations import JobFilter
 from testkit.signals import eventually
 from testkit.stack import StackProcess
 
@@ -114,7 +116,7 @@ class ChaosCampaign:
 
         batch = await eventually(finished, within_s)
         assert batch is not None
-        await eventually(self._reported_once, 30.0)
+        await eventually(partial(self._reported_once, batch), 30.0)
         return Result(
             batch=batch,
             messages=Counter(message["to"] for message in await messages(self._stack)),
@@ -122,25 +124,30 @@ class ChaosCampaign:
             expected=frozenset(number(n) for n in range(self._recipients)),
         )
 
-    async def _reported_once(self) -> bool:
-        page = await patiently(lambda: self._client.list_jobs(tag=str(self.batch_id)))
-        assert len(page.items) <= 1, "on_complete ran twice"
-        return [job.state for job in page.items] == ["completed"]
+    async def _reported_once(self, batch: Batch) -> bool:
+        assert batch.finished_at is not None
+        reports = await self._all(
+            kind="campaign.report",
+            tag=str(self.batch_id),
+            since=batch.finished_at - timedelta(seconds=10),
+        )
+        assert len(reports) <= 1, "on_complete ran twice"
+        return [job.state for job in reports] == ["completed"]
 
     async def _failed(self) -> list[Job]:
-        found: list[Job] = []
+        return await self._all(batch_id=self.batch_id, state="failed")
+
+    async def _all(self, **wanted: Unpack[JobFilter]) -> list[Job]:
+        jobs: list[Job] = []
         cursor: str | None = None
         while True:
-            page = await patiently(partial(self._failed_page, cursor))
-            found += page.items
+            page = await patiently(
+                partial(self._client.list_jobs, limit=200, cursor=cursor, **wanted)
+            )
+            jobs += page.items
             cursor = page.next_cursor
             if cursor is None:
-                return found
-
-    async def _failed_page(self, cursor: str | None) -> Page[Job]:
-        return await self._client.list_jobs(
-            batch_id=self.batch_id, state="failed", limit=200, cursor=cursor
-        )
+                return jobs
 
 
 async def set_pace(stack: StackProcess, segments_per_s: int) -> None:

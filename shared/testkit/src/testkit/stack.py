@@ -79,6 +79,13 @@ class StackProcess:
             base_url=self.gateway_url, headers={"Authorization": f"Bearer {self.admin_key}"}
         )
 
+    async def metrics(self, name: str) -> str:
+        """What a process exposes now."""
+        (port,) = [each.ops_port for each in plan.PROCESSES if each.name == name]
+        url = f"http://127.0.0.1:{self.port_base + port}/metrics"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            return await answer.text()
+
     def pid(self, name: str) -> int:
         """Of one of the processes; raises FileNotFoundError while it is dead."""
         return int((self.home / "run" / f"{name}.pid").read_text())

@@ -36,6 +36,10 @@ class Parking:
             if queue in ("", name):
                 line.heard.set()
 
+    def waiting(self) -> int:
+        """How many callers there are now."""
+        return sum(line.callers for line in self._lines.values())
+
     def close(self) -> None:
         """Nobody waits any longer."""
         self._is_closed = True
