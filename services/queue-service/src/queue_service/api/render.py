@@ -25,9 +25,9 @@ def answer(
 
 
 def job(found: Job) -> dict[str, Any]:
-    """What is still sealed is not shown."""
+    """What is still sealed is not shown. Ids and moments (all are UTC) are left to the encoder."""
     return {
-        "id": str(found.id),
+        "id": found.id,
         "queue": found.queue,
         "kind": found.kind,
         "shop": found.shop,
@@ -38,14 +38,14 @@ def job(found: Job) -> dict[str, Any]:
         "args": {} if found.is_sealed else found.args,
         "result": None if found.is_sealed else found.result,
         "progress": found.progress,
-        "run_at": rfc3339(found.run_at),
-        "created_at": rfc3339(found.created_at),
-        "started_at": _moment(found.started_at),
-        "finished_at": _moment(found.finished_at),
-        "batch_id": str(found.batch_id) if found.batch_id else None,
-        "tags": list(found.tags),
-        "errors": list(found.errors),
-        "worker": str(found.worker) if found.worker else None,
+        "run_at": found.run_at,
+        "created_at": found.created_at,
+        "started_at": found.started_at,
+        "finished_at": found.finished_at,
+        "batch_id": found.batch_id,
+        "tags": found.tags,
+        "errors": found.errors,
+        "worker": found.worker,
     }
 
 
