@@ -131,6 +131,24 @@ async def test_all_or_nothing_is_nothing_when_one_is_wrong(
     assert await database.fetchval("select count(*) from idempotency_key") == 0
 
 
+async def test_the_same_ids_in_another_order_do_not_block_each_other(
+    database: postgres.Database,
+) -> None:
+    for _ in range(5):
+        jobs = [job(id=uuid4()) for _ in range(200)]
+        stored = await asyncio.gather(
+            *(replica.put_all(order) for replica, order in [
+                (EnqueueWriter(database), jobs),
+                (EnqueueWriter(database), jobs[::-1]),
+                (EnqueueWriter(database), sorted(jobs, key=lambda one: one.id, reverse=True)),
+            ])
+        )  # fmt: skip
+        assert [one.id for one in stored[1]] == [one.id for one in jobs[::-1]]
+        verdicts = [one.verdict for call in stored for one in call]
+        assert verdicts.count(Verdict.CREATED) == 200
+        assert verdicts.count(Verdict.EXISTING) == 400
+
+
 async def test_what_was_undone_leaves_no_lane_behind(
     database: postgres.Database, writer: EnqueueWriter
 ) -> None:

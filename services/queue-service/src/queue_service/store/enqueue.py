@@ -1,44 +1,50 @@
 """New jobs into Postgres, many callers per statement.
 
-While one statement is in flight the next gathers; each caller is answered after the commit that
-holds its jobs. A statement that fails for what is in it is repeated caller by caller, so that a bad
-job harms itself alone.
+While statements are in flight the next gathers; each caller is answered after the commit that
+holds its jobs. Two are in flight at most, so that the database works while this process does. A
+statement that fails for what is in it is repeated caller by caller, so that a bad job harms itself
+alone.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 
-from chassis import postgres, sql
+from chassis import logs, postgres, sql
 from chassis.kernel import errors
 from queue_service.core.jobs import NewJob, Stored, Verdict
+from queue_service.store import columns
+from queue_service.store.columns import Lane, Lanes, lane_of
+from queue_service.store.columns import text_array as text_array  # noqa: PLC0414
 from queue_service.store.sealing import ARGS, Seals
 from queue_service.store.sealing import NONE as NO_SEALS
 
 SQL = sql.queries(__file__)
+log = logs.get(__name__)
 
 # What the database says of plain args in a queue that is sealed.
 UNSEALED = "MS001"
 REPLACE = "replace"
 MAX_ROWS = 1000
 KNOWN_LANES = 100_000
-NO_LANE = 0
-DEFAULT_PRIORITY = 5
-A_DAY = timedelta(days=1)
-
-
-Put = Callable[[Sequence[NewJob]], Awaitable[list[Stored]]]
+IN_FLIGHT = 2
+# So few are not worth a second statement.
+FEW = 16
+# So many cannot all find a worker that is idle.
+MAX_HANDED = 20
+# Probes of many statements are one.
+PROBE_EVERY_S = 0.005
 
 
 @dataclass(slots=True)
 class _Call:
     jobs: Sequence[NewJob]
+    # The JSON of their args; what has none is its caller's trouble alone.
+    args: Sequence[str]
     done: asyncio.Future[list[Stored]] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -58,15 +64,23 @@ class EnqueueWriter:
         self._database = database
         self._seals = seals
         self._sealed: frozenset[str] = frozenset()
-        self._lanes: dict[tuple[str, str], int] = {}
+        self._lanes: dict[Lane, int] = {}
         self._waiting: list[_Call] = []
         self._arrived = asyncio.Event()
+        self._idle = 0
+        self._unprobed: set[int] = set()
+        self._stored = asyncio.Event()
 
     async def put(self, jobs: Sequence[NewJob]) -> list[Stored]:
-        return await _apart(jobs, plain=self._gather, unique=self._put_unique)
+        apart = [job for job in jobs if job.unique is not None]
+        if not apart:
+            return await self._gather(jobs)
+        rest = [job for job in jobs if job.unique is None]
+        plain = await self._gather(rest) if rest else []
+        return _merged(jobs, plain, await self._put_unique(apart))
 
     async def _gather(self, jobs: Sequence[NewJob]) -> list[Stored]:
-        call = _Call(jobs)
+        call = _Call(jobs, _texts(jobs))
         self._waiting.append(call)
         self._arrived.set()
         return await call.done
@@ -98,46 +112,96 @@ class EnqueueWriter:
         self, connection: postgres.Connection, jobs: Sequence[NewJob]
     ) -> list[Stored]:
         """Inside the caller's transaction; after its commit `wake(jobs)` is due."""
+        return await self._put(connection, jobs, _texts(jobs))
+
+    async def _put(
+        self,
+        connection: postgres.Connection,
+        jobs: Sequence[NewJob],
+        texts: Sequence[str],
+        *,
+        may_hand: bool = False,
+    ) -> list[Stored]:
         if connection.is_in_transaction():
             # A refusal would undo all that the caller has done.
             await self._learn_sealed(connection)
-            return await self._put(connection, jobs)
+            return await self._store(connection, jobs, texts, may_hand)
         try:
-            return await self._put(connection, jobs)
+            return await self._store(connection, jobs, texts, may_hand)
         except asyncpg.PostgresError as error:
             if error.sqlstate != UNSEALED:
                 raise
         await self._learn_sealed(connection)
-        return await self._put(connection, jobs)
+        return await self._store(connection, jobs, texts, may_hand)
 
-    async def _put(self, connection: postgres.Connection, jobs: Sequence[NewJob]) -> list[Stored]:
+    async def _store(
+        self,
+        connection: postgres.Connection,
+        jobs: Sequence[NewJob],
+        texts: Sequence[str],
+        may_hand: bool,
+    ) -> list[Stored]:
+        if not jobs:
+            return []
         lanes = await self._lanes_of(connection, jobs)
+        apart = [job for job in jobs if job.unique is not None]
+        if not apart:
+            return await self._plain(connection, jobs, texts, lanes, may_hand)
+        places = [place for place, job in enumerate(jobs) if job.unique is None]
+        rest, said = [jobs[place] for place in places], [texts[place] for place in places]
+        plain = await self._plain(connection, rest, said, lanes, False) if rest else []
+        return _merged(jobs, plain, await self._unique(connection, apart, lanes))
 
-        async def plain(some: Sequence[NewJob]) -> list[Stored]:
-            rows = await connection.fetch(SQL.enqueue, *_columns(some, self._args(some), lanes))
-            return _in_order(some, rows)
+    async def _plain(
+        self,
+        connection: postgres.Connection,
+        jobs: Sequence[NewJob],
+        texts: Sequence[str],
+        lanes: Lanes,
+        may_hand: bool,
+    ) -> list[Stored]:
+        order = columns.lock_order(jobs)
+        if order is not None:
+            jobs, texts = [jobs[n] for n in order], [texts[n] for n in order]
+        row = await connection.fetchrow(
+            SQL.store,
+            *columns.columns(jobs, self._sealed_texts(jobs, texts), lanes),
+            may_hand and len(jobs) <= MAX_HANDED,
+        )
+        assert row is not None
+        stored = columns.verdicts(jobs, row)
+        if may_hand and not stored[0].is_handed:
+            self._unprobed.update(lanes.values())
+            self._stored.set()
+        return stored if order is None else columns.back_in_place(stored, order)
 
-        async def unique(some: Sequence[NewJob]) -> list[Stored]:
-            args = self._args(some)
-            columns = [*_columns(some, args, lanes), *_unique_columns(some)]
-            async with connection.transaction() if self._sealed else nullcontext():
-                rows = await connection.fetch(SQL.enqueue_unique, *columns)
-                stored = _in_order(some, rows)
-                await self._reseal(connection, some, args, stored)
-            return stored
-
-        return await _apart(jobs, plain=plain, unique=unique)
+    async def _unique(
+        self, connection: postgres.Connection, jobs: Sequence[NewJob], lanes: Lanes
+    ) -> list[Stored]:
+        args = [self._sealed_args(job) if self._is_sealed(job) else job.args for job in jobs]
+        async with connection.transaction() if self._sealed else nullcontext():
+            rows = await connection.fetch(
+                SQL.enqueue_unique,
+                *columns.columns(jobs, args, lanes),
+                *columns.unique_columns(jobs),
+            )
+            stored = columns.in_order(jobs, rows)
+            await self._reseal(connection, jobs, args, stored)
+        return stored
 
     async def _learn_sealed(self, connection: postgres.Connection) -> None:
         self._sealed = frozenset(row["name"] for row in await connection.fetch(SQL.sealed))
 
-    def _args(self, jobs: Sequence[NewJob]) -> list[Any]:
+    def _sealed_texts(self, jobs: Sequence[NewJob], texts: Sequence[str]) -> Sequence[str]:
         if not self._sealed:
-            return [job.args for job in jobs]
+            return texts
         return [
-            self._seals.seal(job.args, job.id, ARGS) if self._is_sealed(job) else job.args
-            for job in jobs
+            postgres.dumps(self._sealed_args(job)) if self._is_sealed(job) else text
+            for job, text in zip(jobs, texts, strict=True)
         ]
+
+    def _sealed_args(self, job: NewJob) -> str:
+        return self._seals.seal(job.args, job.id, ARGS)
 
     def _is_sealed(self, job: NewJob) -> bool:
         """What may replace the args of a job in another queue is sealed as well."""
@@ -168,18 +232,52 @@ class EnqueueWriter:
                 await connection.fetchval(SQL.wake, sorted(lanes.values()))
 
     async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(IN_FLIGHT):
+                group.create_task(self._write())
+            group.create_task(self._probe())
+
+    async def _write(self) -> None:
         while True:
+            self._idle += 1
             await self._arrived.wait()
-            await self.run_once()
+            self._idle -= 1
+            await self._write_gathered()
+
+    async def _probe(self) -> None:
+        """As `wake`, out of the way of what comes next."""
+        while True:
+            await self._stored.wait()
+            try:
+                await self._wake_unprobed()
+            except errors.Unavailable:
+                log.info("wake_failed")  # the reconciler finds them
+            await asyncio.sleep(PROBE_EVERY_S)
 
     async def run_once(self) -> None:
-        """One statement for what has gathered."""
+        """What has gathered is stored."""
+        await self._write_gathered()
+        await self._wake_unprobed()
+
+    async def _wake_unprobed(self) -> None:
+        lanes, self._unprobed = sorted(self._unprobed), set()
+        self._stored.clear()
+        if lanes:
+            await self._database.fetchval(SQL.wake, lanes)
+
+    async def _write_gathered(self) -> None:
+        """A statement after the other on one connection, until nothing waits."""
         calls = self._next()
+        if not calls:
+            return
         try:
-            await self._store(calls)
+            async with self._database.connection() as connection:
+                while calls:
+                    await self._write_down(connection, calls)
+                    calls = self._next()
         except asyncpg.PostgresError:
             for call in calls:
-                await self._store_alone(call)
+                await self._write_alone(call)
         except errors.Fault as fault:
             for call in calls:
                 _fail(call, fault)
@@ -189,8 +287,12 @@ class EnqueueWriter:
             raise
 
     def _next(self) -> list[_Call]:
+        """What fits into one statement; half of it if another writer has nothing to do."""
+        most = len(self._waiting)
+        if self._idle and most > FEW:
+            most = (most + 1) // 2
         size, count = 0, 0
-        for call in self._waiting:
+        for call in self._waiting[:most]:
             if count and size + len(call.jobs) > MAX_ROWS:
                 break
             size, count = size + len(call.jobs), count + 1
@@ -199,32 +301,35 @@ class EnqueueWriter:
             self._arrived.clear()
         return calls
 
-    async def _store_alone(self, call: _Call) -> None:
+    async def _write_alone(self, call: _Call) -> None:
         try:
-            await self._store([call])
+            async with self._database.connection() as connection:
+                await self._write_down(connection, [call])
         except errors.Fault as fault:
             _fail(call, fault)
         except asyncpg.PostgresError as error:
             _fail(call, _not_storable(error))
 
-    async def _store(self, calls: Sequence[_Call]) -> None:
-        jobs = [job for call in calls for job in call.jobs]
+    async def _write_down(self, connection: postgres.Connection, calls: Sequence[_Call]) -> None:
         # Lanes may stay without their jobs, so one statement, a transaction of its own, is enough.
-        async with self._database.connection() as connection:
-            stored = await self.put_within(connection, jobs)
+        if len(calls) == 1:
+            jobs, texts = calls[0].jobs, calls[0].args
+        else:
+            jobs = [job for call in calls for job in call.jobs]
+            texts = [text for call in calls for text in call.args]
+        stored = await self._put(connection, jobs, texts, may_hand=True)
         at = 0
         for call in calls:
             if not call.done.done():
                 call.done.set_result(stored[at : at + len(call.jobs)])
             at += len(call.jobs)
-        await self.wake(jobs)
 
-    async def _lanes_of(
-        self, connection: postgres.Connection, jobs: Iterable[NewJob]
-    ) -> dict[tuple[str, str], int]:
+    async def _lanes_of(self, connection: postgres.Connection, jobs: Iterable[NewJob]) -> Lanes:
         """Committed lanes alone are remembered: those of a transaction may be undone with it."""
-        wanted = set(map(_lane, jobs))
+        wanted = set(map(lane_of, jobs))
         found = {lane: self._lanes[lane] for lane in wanted if lane in self._lanes}
+        if len(found) == len(wanted):
+            return found
         # A lane that somebody else commits meanwhile is seen by the second statement alone.
         for _ in range(2):
             if missing := sorted(wanted - found.keys()):
@@ -238,100 +343,18 @@ class EnqueueWriter:
         return found
 
 
-async def _apart(jobs: Sequence[NewJob], *, plain: Put, unique: Put) -> list[Stored]:
-    """Plain jobs one way, unique ones another; a verdict for each, in order."""
-    apart = [job for job in jobs if job.unique is not None]
-    if not apart:
-        return await plain(jobs)
-    rest = [job for job in jobs if job.unique is None]
-    first = iter(await plain(rest) if rest else ())
-    second = iter(await unique(apart))
+def _texts(jobs: Iterable[NewJob]) -> list[str]:
+    try:
+        return [postgres.dumps(job.args) for job in jobs]
+    except TypeError as error:
+        raise errors.Invalid(f"args that JSON cannot hold: {error}") from error
+
+
+def _merged(
+    jobs: Iterable[NewJob], plain: Iterable[Stored], unique: Iterable[Stored]
+) -> list[Stored]:
+    first, second = iter(plain), iter(unique)
     return [next(first if job.unique is None else second) for job in jobs]
-
-
-def _columns(
-    jobs: Sequence[NewJob], args: Sequence[Any], lanes: Mapping[tuple[str, str], int]
-) -> list[Any]:
-    """One array per column; jobs of unknown queues have no lane and are not stored."""
-    told = [job.id for job in jobs if not job.is_secret]
-    return [
-        [job.id for job in jobs],
-        [lanes.get(_lane(job), NO_LANE) for job in jobs],
-        [job.kind for job in jobs],
-        [job.fingerprint for job in jobs],
-        args,
-        _sparse([job.priority for job in jobs], DEFAULT_PRIORITY),
-        _sparse([job.run_at for job in jobs]),
-        _sparse([job.created_at for job in jobs]),
-        _sparse([job.max_attempts for job in jobs]),
-        _sparse([job.timeout_s for job in jobs]),
-        _sparse([job.notify for job in jobs], False),
-        [text_array(job.tags) for job in jobs] if any(job.tags for job in jobs) else [],
-        _sparse([job.retry for job in jobs]),
-        _sparse([job.batch_id for job in jobs]),
-        _sparse([job.held for job in jobs], False),
-        [job.scope for job in jobs] if any(job.key is not None for job in jobs) else [],
-        _sparse([job.key for job in jobs]),
-        told,
-        _since(told),
-    ]
-
-
-def _unique_columns(jobs: Sequence[NewJob]) -> list[Any]:
-    wanted = [job.unique for job in jobs if job.unique is not None]
-    return [
-        [one.key for one in wanted],
-        [one.window_s for one in wanted],
-        [bool(one.states) for one in wanted],
-        [text_array(one.states) for one in wanted],
-        [one.on_conflict for one in wanted],
-    ]
-
-
-def _sparse(values: list[Any], default: Any = None) -> list[Any]:
-    """Nothing where all are the default: encoding arrays is what an enqueue costs most."""
-    return [] if values.count(default) == len(values) else values
-
-
-def _lane(job: NewJob) -> tuple[str, str]:
-    return job.queue, job.shop or ""
-
-
-def text_array(items: Sequence[str]) -> str:
-    """The text of a Postgres array: arrays of arrays must not be ragged."""
-    quoted = (item.replace("\\", "\\\\").replace('"', '\\"') for item in items)
-    return "{" + ",".join(f'"{item}"' for item in quoted) + "}"
-
-
-def _since(told: Sequence[UUID]) -> datetime | None:
-    """Before this no job under one of these ids can have ended; None where an id does not tell.
-
-    A v7 id tells when it was made, unless it claims to be of the future.
-    """
-    now = datetime.now(UTC)
-    oldest_ms = now.timestamp() * 1000
-    for identifier in told:
-        made_ms = identifier.int >> 80
-        if identifier.version != 7 or made_ms > now.timestamp() * 1000:
-            return None
-        oldest_ms = min(oldest_ms, made_ms)
-    return datetime.fromtimestamp(oldest_ms / 1000, UTC) - A_DAY
-
-
-def _in_order(jobs: Sequence[NewJob], rows: Sequence[asyncpg.Record]) -> list[Stored]:
-    """What the function answered, job by job. An id given twice is created once."""
-    created: dict[UUID, Stored] = {}
-    others: dict[int, Stored] = {}
-    for place, verdict, identifier, *rest in rows:
-        stored = Stored(Verdict(verdict), identifier, *rest)
-        if place is None:
-            created[identifier] = stored
-        else:
-            others[place - 1] = stored
-    return [
-        created.pop(job.id) if job.id in created else others[place]
-        for place, job in enumerate(jobs)
-    ]
 
 
 def _not_storable(error: asyncpg.PostgresError) -> errors.Invalid:

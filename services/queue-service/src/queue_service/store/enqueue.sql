@@ -1,5 +1,6 @@
 -- name: lanes
--- Lanes are never deleted, so what this answers may be remembered for ever.
+-- Lanes are never deleted, so what this answers may be remembered for ever. The queue is held, since
+-- a cap that is being set must find this lane, or this lane the cap.
 with wanted as (
     select distinct queue, shop from unnest($1::text[], $2::text[]) as w (queue, shop)
     where exists (select from queue q where q.name = w.queue)
@@ -8,6 +9,7 @@ with wanted as (
     select w.queue, w.shop, coalesce((q.weights ->> w.shop)::float8, 1), q.per_shop_limit
     from wanted w join queue q on q.name = w.queue
     order by w.queue, w.shop
+    for share of q
     on conflict (queue, shop) do nothing
     returning queue, shop, id
 )
@@ -15,10 +17,9 @@ select queue, shop, id from made
 union all
 select l.queue, l.shop, l.id from lane l join wanted w on w.queue = l.queue and w.shop = l.shop
 
--- name: enqueue
-select o_index, o_verdict, o_id, o_state, o_run_at, o_created_at, o_max_attempts
-from enqueue_jobs(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19
+-- name: store
+select * from store_jobs(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20
 )
 
 -- name: enqueue_unique
