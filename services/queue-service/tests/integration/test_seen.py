@@ -171,6 +171,26 @@ async def test_who_keeps_dead_rows_in_place_is_named_before_it_hurts(
     await eventually(is_gone)
 
 
+async def test_a_guard_that_may_not_see_since_when_counts_from_when_it_first_saw(
+    dsn: str, stranger: asyncpg.Connection
+) -> None:
+    database = await postgres.open_database(dsn, size=1, application="test")
+    await database.execute("set role pg_signal_backend")
+    guard = HorizonGuard(PostgresHorizon(database), warn_after_s=0.0)
+    await stranger.execute("begin isolation level repeatable read")
+    await stranger.fetch("select count(*) from queue")
+    held = await PostgresHorizon(database).oldest()
+    assert held is not None
+    assert (held.key, held.age_s) == (f"report pid {stranger.get_server_pid()}", None)
+    await guard.run_once()
+    told = sampled("queue_horizon_age_seconds")
+    assert told == 0.0
+    await guard.run_once()
+    assert (sampled("queue_horizon_age_seconds") or 0.0) > told
+    await stranger.execute("commit")
+    await database.close()
+
+
 async def test_a_short_transaction_is_not_worth_a_word(
     database: postgres.Database, stranger: asyncpg.Connection
 ) -> None:

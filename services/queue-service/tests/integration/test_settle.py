@@ -12,6 +12,7 @@ from chassis.kernel import ids
 from contracts.events import Envelope, JobEnded
 from queue_service.core.attempts import Settlement, Status, Verb
 from queue_service.core.jobs import NewJob
+from queue_service.core.ports import Rejection
 from queue_service.core.queues import fresh
 from queue_service.store.engine import EngineStore
 from queue_service.store.enqueue import SQL as ENQUEUE
@@ -124,6 +125,9 @@ async def test_a_global_limit_that_is_set_while_jobs_end_counts_what_runs(
 async def told(database: postgres.Database) -> Sequence[Envelope]:
     rows = await database.fetch("select event_id, type, envelope from outbox order by id")
     events = [Envelope.model_validate(row["envelope"]) for row in rows]
+    for row in rows:
+        assert row["envelope"].keys() == Envelope.model_fields.keys()
+        assert row["envelope"]["data"].keys() == JobEnded.model_fields.keys()
     assert [(event.id, event.type) for event in events] == [
         (UUID(bytes=row["event_id"].bytes), row["type"]) for row in rows
     ]
@@ -189,3 +193,17 @@ async def test_a_settle_that_is_undone_tells_nothing(
     assert await engine.settle([ended(job_id, Verb.FAILED)]) == [Status.SETTLED]
     assert await engine.settle([ended(job_id, Verb.FAILED)]) == [Status.DUPLICATE]
     assert len(await told(database)) == 1
+
+
+async def test_a_promised_job_that_was_wrong_is_told_once(
+    database: postgres.Database,
+) -> None:
+    job = NewJob(
+        id=ids.new_id(), kind="k", queue="nowhere", args={"to": SECRET}, fingerprint="f", shop=SHOP
+    )
+    for _ in range(2):
+        await PostgresJobs(database).reject([Rejection(job, "unknown_queue", SECRET)])
+    (event,) = await told(database)
+    assert (event.type, event.subject, event.shop) == ("job.rejected.v1", str(job.id), SHOP)
+    assert JobEnded.model_validate(event.data).error_type == "unknown_queue"
+    assert SECRET not in str(event)

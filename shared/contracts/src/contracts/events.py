@@ -10,6 +10,7 @@ from contracts.wire import Answer, Moment
 JOB_COMPLETED = "job.completed.v1"
 JOB_FAILED = "job.failed.v1"
 JOB_CANCELLED = "job.cancelled.v1"
+JOB_REJECTED = "job.rejected.v1"
 BATCH_PROGRESS = "batch.progress.v1"
 BATCH_COMPLETED = "batch.completed.v1"
 SHOP_REDACT = "shop.redact.v1"
@@ -31,14 +32,15 @@ class Envelope(Answer):
 
 
 class JobEnded(Answer):
-    """`job.failed.v1` of every failed job; `job.completed.v1` and `job.cancelled.v1` of those that
-    were enqueued with `notify`. What it was about is not told here: read the job."""
+    """`job.failed.v1` and `job.rejected.v1` of every such job; `job.completed.v1` and
+    `job.cancelled.v1` of those that were enqueued with `notify`. What it was about is not told
+    here: read the job."""
 
     job_id: UUID
     queue: str
     kind: str
     shop: str | None
-    state: Literal["completed", "failed", "cancelled"]
+    state: Literal["completed", "failed", "cancelled", "rejected"]
     attempt: int
     batch_id: UUID | None
     error_type: str | None

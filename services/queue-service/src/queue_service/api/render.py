@@ -64,7 +64,9 @@ def queue(found: Queue) -> dict[str, Any]:
         "weights": dict(found.weights),
         "sealed": found.sealed,
         "drop_on_finish": found.drop_on_finish,
+        "retention": dict(found.retention),
         "depth": dict(found.depth),
+        "depth_is_estimate": found.depth_is_estimate,
         "oldest_ready_age_s": found.oldest_ready_age_s,
     }
 

@@ -76,28 +76,36 @@ select pg_advisory_xact_lock(hashtextextended(id::text, 0))
 from (select id from unnest($1::uuid[]) as id order by id) as sorted
 
 -- name: reject
-insert into queue_job_failed (
-    id, queue, kind, shop, state, priority, attempt, max_attempts, lease_no, run_at, created_at,
-    finished_at, batch_id, tags, fingerprint, errors, args
+-- Told, too: whoever heard 202 of it may not look again.
+with rejected as (
+    insert into queue_job_failed (
+        id, queue, kind, shop, state, priority, attempt, max_attempts, lease_no, run_at, created_at,
+        finished_at, batch_id, tags, fingerprint, errors, args
+    )
+    select distinct on (g.id)
+        g.id, g.queue, g.kind, g.shop, 'rejected', g.priority, 0, g.max_attempts, 0,
+        coalesce(g.run_at, g.created_at, clock_timestamp()), coalesce(g.created_at, clock_timestamp()),
+        clock_timestamp(), null, g.tags::text[], g.fingerprint,
+        jsonb_build_array(jsonb_build_object(
+            'attempt', 0, 'at', to_char(
+                clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+            'type', g.code, 'message', g.message, 'retryable', false)),
+        case when exists (
+            select from queue q where q.name = g.queue and (q.sealed or q.drop_on_finish)
+        ) then '{}' else g.args end
+    from unnest(
+        $1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::integer[],
+        $7::timestamptz[], $8::timestamptz[], $9::text[], $10::text[], $11::jsonb[], $12::text[],
+        $13::text[]
+    ) as g (
+        id, queue, kind, shop, priority, max_attempts, run_at, created_at, tags, fingerprint, args,
+        code, message
+    )
+    where not exists (select from any_job a where a.id = g.id)
+        and not exists (select from job_alias a where a.id = g.id)
+    returning id, queue, kind, shop, state, errors, finished_at
 )
-select distinct on (g.id)
-    g.id, g.queue, g.kind, g.shop, 'rejected', g.priority, 0, g.max_attempts, 0,
-    coalesce(g.run_at, g.created_at, clock_timestamp()), coalesce(g.created_at, clock_timestamp()),
-    clock_timestamp(), null, g.tags::text[], g.fingerprint,
-    jsonb_build_array(jsonb_build_object(
-        'attempt', 0, 'at', to_char(
-            clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-        'type', g.code, 'message', g.message, 'retryable', false)),
-    case when exists (
-        select from queue q where q.name = g.queue and (q.sealed or q.drop_on_finish)
-    ) then '{}' else g.args end
-from unnest(
-    $1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::integer[],
-    $7::timestamptz[], $8::timestamptz[], $9::text[], $10::text[], $11::jsonb[], $12::text[],
-    $13::text[]
-) as g (
-    id, queue, kind, shop, priority, max_attempts, run_at, created_at, tags, fingerprint, args,
-    code, message
-)
-where not exists (select from any_job a where a.id = g.id)
-    and not exists (select from job_alias a where a.id = g.id)
+select tell(
+    jsonb_agg(job_ended(id, queue, kind, shop, state, 0, null, errors, finished_at)),
+    max(finished_at))
+from rejected having count(*) > 0
