@@ -114,7 +114,7 @@ create function take_jobs(
 ) language plpgsql as $$
 declare
     v_now timestamptz := clock_timestamp();
-    v_queue queue%rowtype;
+    v_queue record;
     v_retry text;
     v_left integer := p_want;
     v_near bigint[] := p_near;
@@ -137,24 +137,27 @@ declare
     v_own integer;
     v_asked bigint;
     v_has_borrowed boolean := false;
+    v_is_plain boolean := false;
 begin
-    select * into v_queue from queue where name = p_queue;
-    if v_queue.paused
-        or p_lease_s is null and not exists (select from worker w where w.id = p_worker)
+    select q.*,
+        exists (select from worker w where w.id = p_worker) as has_worker,
+        exists (select from lane l where l.queue = p_queue and l.not_before <= v_now) as has_parked
+    into v_queue from queue q where q.name = p_queue;
+    if v_queue.paused or p_lease_s is null and not v_queue.has_worker
         or p_lease_s is not null and (v_queue.served_by = 'pull') is not true
     then
         return;
     end if;
     if v_queue.global_limit is not null then
-        select * into v_queue from queue where name = p_queue for update;
-        v_left := least(v_left, v_queue.global_limit - v_queue.running);
+        select least(v_left, global_limit - running) into v_left
+        from queue where name = p_queue for update;
     end if;
     if (v_left > 0) is not true then
         return;
     end if;
     v_retry := v_queue.retry::text;
 
-    if exists (select from lane where queue = p_queue and not_before <= v_now) then
+    if v_queue.has_parked then
         update lane set not_before = null where id in (
             select id from lane where queue = p_queue and not_before <= v_now
             limit 1000 for no key update skip locked
@@ -257,6 +260,11 @@ begin
             j.timeout_s, coalesce(j.retry::text, v_retry), j.tags, j.batch_id, j.created_at,
             j.run_at, j.args::text, j.priority, j.seq;
         v_left := v_left - coalesce(cardinality(v_tids), 0);
+        if v_left = 0 and v_pass = 1 then
+            v_taken := v_counts;
+            v_is_plain := not v_has_borrowed;
+            exit;
+        end if;
 
         -- What to ask of whom now: again, without its heads, of a lane that seemed short; else what
         -- is missing, of those that may have more.
@@ -289,10 +297,12 @@ begin
                 ) as parted
             ) as summed
         ) as told;
-        v_heads := array(
-            select case when h.id = any(v_short) then -1 else h.id end
-            from unnest(v_heads) with ordinality as h (id, n) order by h.n
-        );
+        if v_short is not null then
+            v_heads := array(
+                select case when h.id = any(v_short) then -1 else h.id end
+                from unnest(v_heads) with ordinality as h (id, n) order by h.n
+            );
+        end if;
         exit when v_left = 0;
     end loop;
     if v_lanes is null then
@@ -310,6 +320,9 @@ begin
     -- before they were taken.
     update queue set running = running + (select sum(taken) from unnest(v_taken) as taken)
     where name = p_queue and global_limit is not null;
+    if v_is_plain and cardinality(p_debt_lanes) = 0 then
+        return;
+    end if;
     return query
     select g.id, null::uuid, null::bigint, t.told, null::text, g.taken, null::integer,
         null::integer, null::double precision, null::text, null::text[], null::uuid,
