@@ -60,7 +60,6 @@ PUSH_DURATION_S = Histogram(
     "queue_push_duration_seconds", "From a delivery's start to its answer", buckets=DURATIONS_S
 )
 PARKED_POLLS = Gauge("queue_parked_polls", "Lease calls that wait for jobs now")
-PARKED_POLLS = Gauge("queue_parked_polls", "Lease calls that wait for jobs now")
 
 
 # Finding the child of a labelled metric costs more than counting with it.
