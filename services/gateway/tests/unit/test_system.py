@@ -91,6 +91,12 @@ def test_one_who_sees_it_down_makes_a_dependency_down(world: World) -> None:
     assert world.look(session_service=well)["dependencies"]["redis"] == "up"
 
 
+def test_who_holds_the_horizon_of_the_queues_is_told_while_somebody_does(world: World) -> None:
+    held = {"holder": "session", "name": "report pid 7", "age_s": 90, "transactions": 1200}
+    assert world.look(queue_service={**GOOD, "horizon": held})["horizon"] == held
+    assert world.look(queue_service={**GOOD, "horizon": {}})["horizon"] is None
+
+
 def test_limits_and_sessions_follow_their_owners(world: World) -> None:
     world.circuits["ratelimit-service"].force_open()
     world.circuits["session-service"].force_open()

@@ -31,6 +31,8 @@ async def test_put_makes_a_queue_and_then_merges(service: Any) -> None:
     merged = await service.call("PUT", "/v1/queues/mine", {"per_shop_limit": None})
     assert merged.status == 200
     assert (merged.body["per_shop_limit"], merged.body["timeout_s"]) == (None, 5)
+    kept = await service.call("PATCH", "/v1/queues/mine", {"retention": {"completed_d": 7}})
+    assert (kept.status, kept.body["retention"]) == (200, {"completed_d": 7, "failed_d": None})
     assert (await service.post("/v1/jobs", {"kind": "k", "queue": "mine"})).status == 201
 
 
@@ -41,6 +43,10 @@ async def test_what_is_wrong_with_a_queue_is_named_and_changes_nothing(service: 
         ({"what": 1}, "/what"),
         ({"retry": {"factor": 0.5}}, "/retry/factor"),
         ({"served_by": "me"}, "/served_by"),
+        ({"retention": {"completed_d": 0}}, "/retention/completed_d"),
+        ({"retention": {"completed_d": 8}}, "/retention/completed_d"),
+        ({"retention": {"failed_d": 31}}, "/retention/failed_d"),
+        ({"retention": None}, "/retention"),
     ):
         refused = await service.call("PUT", "/v1/queues/mine", change)
         assert refused.status == 422, change

@@ -290,7 +290,7 @@ begin
     return true;
 end $$;
 
--- What unique jobs, sweeps and days that are gone leave behind. How many rows went.
+-- What unique jobs, sweeps, events and days that are gone leave behind. How many rows went.
 create or replace function forget_leavings(p_days integer, p_limit integer) returns bigint
 language sql as $$
     with aliases as (
@@ -304,6 +304,10 @@ language sql as $$
             select id from job_sweep
             where finished_at < clock_timestamp() - make_interval(days => p_days) limit p_limit
         ) returning id
+    ), events as (
+        -- Nobody wants to hear them any more, or nobody is there who ever would.
+        delete from outbox where id in (select id from outbox order by id limit p_limit)
+            and created_at < clock_timestamp() - make_interval(days => p_days)
     ), days as (
         delete from history_sweep
         where day < (clock_timestamp() at time zone 'utc')::date - p_days - 2
