@@ -1,6 +1,7 @@
 """Every metric of the gateway."""
 
 from collections.abc import Iterable
+from functools import cache
 
 from prometheus_client import Counter, Gauge
 
@@ -29,6 +30,10 @@ SPOOL_WAITING = Gauge("gateway_accepted_waiting", "Accepted jobs that their owne
 SPOOL_AGE_S = Gauge("gateway_accepted_oldest_age_seconds", "Age of the oldest of them")
 
 
+_accepts = cache(ACCEPTS.labels)
+_admissions = cache(ADMISSIONS.labels)
+
+
 def show_circuit(upstream: str, state: breaker.State) -> None:
     for each in breaker.State:
         CIRCUIT.labels(upstream, each).set(1 if each is state else 0)
@@ -43,7 +48,7 @@ def accepted(outcomes: Iterable[Outcome]) -> None:
     """Count those that are new."""
     for outcome in outcomes:
         if outcome.status in ("created", "accepted"):
-            ACCEPTS.labels(outcome.road).inc()
+            _accepts(outcome.road).inc()
 
 
 def fell_back(kind: str, reason: str) -> None:
@@ -55,4 +60,4 @@ def cache_counted(backend: str, result: str) -> None:
 
 
 def admission_counted(backend: str, outcome: str) -> None:
-    ADMISSIONS.labels(backend, outcome).inc()
+    _admissions(backend, outcome).inc()

@@ -1,5 +1,6 @@
 """Jobs under their final ids, ready for any road."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -17,7 +18,7 @@ OWN = "0193f8a0-0000-7000-8000-000000000001"
 
 def pack(document: dict[str, Any], *, shop: str | None = None, key: str | None = None) -> Any:
     stamp = parcels.Stamp(now=NOW, key_shop=shop, key=key)
-    job = JobCreate.model_validate_json(__import__("json").dumps(document))
+    job = JobCreate.model_validate_json(json.dumps(document))
     return parcels.pack(job, document, stamp)
 
 
@@ -46,6 +47,21 @@ def test_what_travels_is_what_the_owner_reads() -> None:
     command = AcceptJobs.model_validate_json(parcels.command([parcel, parcel], promised=True))
     assert (len(command.jobs), command.promised, command.atomic) == (2, True, False)
     assert command.jobs[0] == accepted
+
+
+def test_whatever_a_caller_may_say_travels_as_it_was_said() -> None:
+    said = {
+        "kind": "x", "queue": "q", "id": OWN, "priority": 9, "max_attempts": 3, "timeout_s": 1.5,
+        "args": {"a": [1, 2.5, None, "ω"], "big": 2**63}, "run_at": "2026-02-01T10:00:00+02:00",
+        "tags": ["a", "b"], "retry": {"base_s": 2.0}, "notify": True, "shop": " S.Example ",
+        "unique": {"by": ["args.a"], "on_conflict": "reject"}, "delay_s": None,
+    }  # fmt: skip
+    job = JobCreate.model_validate_json(json.dumps(said))
+    parcel = pack(said)
+    accepted = AcceptedJob.model_validate_json(parcel.raw)
+    assert accepted.job == job.model_copy(update={"id": None})
+    assert (str(accepted.id), accepted.accepted_at, parcel.shop) == (OWN, NOW, "s.example")
+    assert accepted.fingerprint == parcel.fingerprint
 
 
 def test_a_keys_own_shop_is_the_jobs() -> None:

@@ -8,7 +8,7 @@ import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from chassis.kernel import errors
 
@@ -51,15 +51,15 @@ class Coalescer(Generic[Item, Result]):
         """Raises what befell this item; Ambiguous when its time is over first."""
         if len(self._waiting) >= WAITING_MAX:
             raise errors.Unavailable("too many are waiting", code="overloaded")
-        outcome: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        entry = _Entry(item, outcome)
-        self._waiting.append(entry)
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[Result] = loop.create_future()
+        self._waiting.append(_Entry(item, outcome))
         self._start()
+        timer = loop.call_later(within_s, _give_up, outcome)
         try:
-            async with asyncio.timeout(within_s):
-                return await entry.outcome
-        except TimeoutError:
-            raise errors.Ambiguous("no answer in time") from None
+            return await outcome
+        finally:
+            timer.cancel()
 
     async def close(self) -> None:
         for task in self._running:
@@ -108,6 +108,10 @@ class Coalescer(Generic[Item, Result]):
                 break
             batch.append(self._waiting.popleft())
         return batch
+
+
+def _give_up(outcome: asyncio.Future[Any]) -> None:
+    _settle(outcome, errors.Ambiguous("no answer in time"))
 
 
 def _settle(future: asyncio.Future[Result], outcome: Result | BaseException) -> None:

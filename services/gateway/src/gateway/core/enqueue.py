@@ -56,7 +56,8 @@ class Enqueue:
     async def one(self, parcel: Parcel) -> Outcome:
         """Raises Invalid or Conflict for what is refused, Unavailable when every road is shut."""
         before = await self._motion.find_like([parcel])
-        Claims(before).like(parcel)
+        if before:
+            Claims(before).like(parcel)
         try:
             verdict = await self._direct.accept(parcel)
         except errors.Unavailable as error:

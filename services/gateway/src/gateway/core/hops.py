@@ -1,8 +1,10 @@
 """Whose request it is when proxies stand in front: the address that the last trusted one saw."""
 
 import ipaddress
+from functools import lru_cache
 
 IPV6_PREFIX = 64
+REMEMBERED = 10_000
 
 
 def client(peer: str, forwarded_for: str, trusted_hops: int) -> str:
@@ -20,6 +22,7 @@ def client(peer: str, forwarded_for: str, trusted_hops: int) -> str:
     return _plain(claimed[-trusted_hops]) or _plain(peer) or peer
 
 
+@lru_cache(REMEMBERED)
 def network(address: str) -> str:
     """What limits count by: an IPv4 address, or the /64 of an IPv6 one."""
     try:
@@ -31,6 +34,7 @@ def network(address: str) -> str:
     return str(ipaddress.ip_network((parsed, IPV6_PREFIX), strict=False))
 
 
+@lru_cache(REMEMBERED)
 def _plain(text: str) -> str | None:
     """An address without port, brackets, zone and IPv4-in-IPv6 dress."""
     if text.startswith("["):

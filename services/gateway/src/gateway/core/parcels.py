@@ -18,6 +18,7 @@ from contracts.jobs import MAX_ARGS_BYTES, JobCreate
 GATEWAY = "gateway"
 # No Idempotency-Key that came in a header can hold it.
 ITEM_MARK = "\x1f"
+REPLACED = frozenset({"id", "delay_s"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,7 @@ class Stamp:
 
 def pack(job: JobCreate, document: dict[str, Any], stamp: Stamp) -> Parcel:
     """One job as `document` had it."""
-    return _pack(job, _print_of(document), stamp, stamp.key)
+    return _pack(job, document, _print_of(document), stamp, stamp.key)
 
 
 def pack_all(
@@ -109,28 +110,35 @@ def pack_all(
     its own and the print of the whole, so that another body is noticed wherever it differs."""
     said = document["jobs"]
     if stamp.key is None:
-        return [_pack(job, _print_of(said[place]), stamp, None) for place, job in jobs]
+        return [_pack(job, said[place], _print_of(said[place]), stamp, None) for place, job in jobs]
     whole = canonical.fingerprint({**document, "jobs": [_without_id(job) for job in said]})
-    return [_pack(job, whole, stamp, f"{stamp.key}{ITEM_MARK}{place}") for place, job in jobs]
+    return [
+        _pack(job, said[place], whole, stamp, f"{stamp.key}{ITEM_MARK}{place}")
+        for place, job in jobs
+    ]
 
 
-def _pack(job: JobCreate, fingerprint: str, stamp: Stamp, key: str | None) -> Parcel:
+def _pack(
+    job: JobCreate, document: dict[str, Any], fingerprint: str, stamp: Stamp, key: str | None
+) -> Parcel:
+    """The owner reads what the caller said, but for the id, the shop and a delay."""
     shop = job.shop or stamp.key_shop
     scope = stamp.key_shop or job.shop or ""
     identifier = job.id or (
         ids.derived_id("job", scope, key, fingerprint) if key is not None else ids.new_id()
     )
-    changes: dict[str, Any] = {"shop": shop, "id": None}
+    said = {name: value for name, value in document.items() if name not in REPLACED}
+    said["shop"] = shop
     if job.delay_s is not None:
-        changes |= {"delay_s": None, "run_at": stamp.now + timedelta(seconds=job.delay_s)}
-    accepted = commands.AcceptedJob.model_construct(
-        id=identifier,
-        accepted_at=stamp.now,
-        job=job.model_copy(update=changes),
-        scope=scope,
-        key=key,
-        fingerprint=fingerprint,
-    )
+        said["run_at"] = stamp.now + timedelta(seconds=job.delay_s)
+    accepted = {
+        "id": identifier,
+        "accepted_at": stamp.now,
+        "job": said,
+        "fingerprint": fingerprint,
+        "scope": scope,
+        "key": key,
+    }
     return Parcel(
         id=identifier,
         shop=shop or "",
@@ -138,7 +146,7 @@ def _pack(job: JobCreate, fingerprint: str, stamp: Stamp, key: str | None) -> Pa
         scope=scope,
         key=key,
         fingerprint=fingerprint,
-        raw=accepted.model_dump_json(exclude_defaults=True).encode(),
+        raw=orjson.dumps(accepted, option=orjson.OPT_UTC_Z),
     )
 
 
