@@ -260,6 +260,17 @@ async def test_a_list_that_changed_meanwhile_is_named(source: Source, etag: str 
     assert len(ctx.enqueued) == made
 
 
+@pytest.mark.parametrize("takes_ranges", [False, True])
+async def test_a_list_that_grew_is_another_by_its_etag(source: Source, takes_ranges: bool) -> None:
+    source.breaks_after, source.takes_ranges = len(HEADER) + 100, takes_ranges
+    ctx = Mortal()
+    assert isinstance(await send(ctx, source), Snooze)
+    source.list, source.etag, source.breaks_after = people(30), '"2"', None
+    ended = await send(ctx, source)
+    assert isinstance(ended, Failed)
+    assert ended.type == "source_changed"
+
+
 async def test_a_list_that_became_shorter_is_named(source: Source) -> None:
     source.etag, source.breaks_after = None, len(HEADER) + 100
     ctx = Mortal()
