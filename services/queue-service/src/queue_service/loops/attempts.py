@@ -23,6 +23,9 @@ log = logs.get(__name__)
 
 # The answer to a claim takes at most 5 s: what is still unknown here then, never arrived.
 STRANGER_AFTER_S = 6.0
+# What was handed over is told at once: by the next beat it was lost.
+HANDED_STRANGER_AFTER_S = 1.5
+MAX_RETURNED = 10_000
 
 Lease = tuple[UUID, int]
 
@@ -65,6 +68,9 @@ class Attempts:
         # By lease: the same job may come again while an attempt that was lost is still running.
         self._holds: dict[Lease, Hold] = {}
         self._strangers: dict[Lease, float] = {}
+        # Given back unseen, the latest last: what is told of them yet comes too late.
+        self._returned: dict[Lease, None] = {}
+        self.never_came = 0
         self._returning: set[asyncio.Task[None]] = set()
         self._abandoned: list[Hold] = []
 
@@ -75,6 +81,10 @@ class Attempts:
         """A claim has answered: from now on the job is known to be in our hands."""
         hold = self._holds[job.id, job.lease_no] = Hold(job)
         return hold
+
+    def knows(self, job: Claimed) -> bool:
+        """Is it in our hands, or has it been given back already?"""
+        return (job.id, job.lease_no) in self._holds or (job.id, job.lease_no) in self._returned
 
     def drop(self, hold: Hold) -> None:
         """It is settled, or somebody else's."""
@@ -110,7 +120,10 @@ class Attempts:
             key = (held.id, held.lease_no)
             hold = self._holds.get(key)
             if hold is None:
-                strangers[key] = self._strangers.get(key, now)
+                strangers[key] = since = self._strangers.get(key, now)
+                if held.is_handed and now - since >= HANDED_STRANGER_AFTER_S:
+                    self.never_came += 1
+                    strangers[key] = now - STRANGER_AFTER_S
             elif held.cancel_requested and not hold.is_cancelled:
                 hold.is_cancelled = True
                 hold.tell()
@@ -172,6 +185,9 @@ class Attempts:
 
     def _give_back_stranger(self, job_id: UUID, lease_no: int) -> None:
         log.warning("stranger_released", job_id=str(job_id))
+        self._returned[job_id, lease_no] = None
+        if len(self._returned) > MAX_RETURNED:
+            del self._returned[next(iter(self._returned))]
         release = Settlement(id=job_id, lease_no=lease_no, verb=Verb.RELEASE)
 
         async def give_back() -> None:

@@ -15,13 +15,12 @@ from uuid import UUID
 import asyncpg
 
 from chassis import postgres, sql
-from chassis.crypto import SealBroken
 from chassis.kernel.clock import rfc3339
 from queue_service.core.attempts import Claimed, Settlement, Status, Verb
 from queue_service.core.lanes import MOST_NEAR, LaneMemory, Look
 from queue_service.core.leasing import Claim, Orphan, WorkerQueue
-from queue_service.store.sealing import ARGS, RESULT, Seals
 from queue_service.store.sealing import NONE as NO_SEALS
+from queue_service.store.sealing import RESULT, Seals
 
 SQL = sql.queries(__file__)
 
@@ -170,7 +169,7 @@ def claimed(queue: str, rows: Sequence[Any], seals: Seals) -> list[Claimed]:
     for row, given in zip(rows, known, strict=True):
         (lane, job_id, lease_no, kind, shop, attempt, max_attempts, snoozes, timeout_s, retry, tags,
          batch_id, created_at, run_at, *_) = row  # fmt: skip
-        args, is_sealed, is_broken = _opened(given, job_id, seals)
+        args, is_sealed, is_broken = seals.opened_args(given, job_id)
         jobs.append(
             Claimed(
                 id=job_id,
@@ -200,17 +199,6 @@ def claimed(queue: str, rows: Sequence[Any], seals: Seals) -> list[Claimed]:
 def _policy(text: str) -> Mapping[str, float]:
     """The same few over and over."""
     return MappingProxyType(dict(postgres.loads(text)))
-
-
-def _opened(args: Any, job_id: UUID, seals: Seals) -> tuple[Any, bool, bool]:
-    """(args, were sealed, cannot be opened). A job that cannot be run is leased all the same, so
-    that somebody must end it."""
-    if not isinstance(args, str):
-        return args, False, False
-    try:
-        return seals.open(args, job_id, ARGS), True, False
-    except SealBroken:
-        return {}, True, True
 
 
 class HistoryStore:

@@ -40,5 +40,15 @@ class Seals:
             raise crypto.SealBroken
         return postgres.loads(self._keyring.open(value, str(job_id), field))
 
+    def opened_args(self, args: Any, job_id: UUID) -> tuple[Any, bool, bool]:
+        """(args, were sealed, cannot be opened). A job that cannot be run is leased all the same,
+        so that somebody must end it."""
+        if not isinstance(args, str):
+            return args, False, False
+        try:
+            return self.open(args, job_id, ARGS), True, False
+        except crypto.SealBroken:
+            return {}, True, True
+
 
 NONE = Seals()
