@@ -1,4 +1,4 @@
-"""`python -m bench [queue] [engine] [http] [memory]`: our figures beside others, in one run.
+"""`python -m bench [queue] [engine] [http] [memory] [growth]`: our figures beside others.
 
 A figure alone says more about the machine than about us; the ratio is what to compare. Ours run on
 PostgreSQL alone, durable (fsync on), without Redis and RabbitMQ.
@@ -7,6 +7,8 @@ PostgreSQL alone, durable (fsync on), without Redis and RabbitMQ.
     engine    what a job costs in this process, without a worker, beside the bare statements
     http      what it costs to accept a job over HTTP, beside the least that a POST costs
     memory    of the idle processes
+    growth    claim, settle and enqueue while jobs pile up, and behind a snapshot that stays open
+              (only when asked for)
 """
 
 import argparse
@@ -22,11 +24,13 @@ from pathlib import Path
 from bench import load, machine, over_http, peers, queues, report, stack
 from bench.contestants import BARE_LOOP, MAINSTAY, Contestant, Store
 from bench.engine import STATEMENTS, engine
+from bench.growth import growth
 from bench.workloads import Ring, Size
 from localstack.servers.postgres import PostgresServer
 from localstack.servers.redis import RedisServer
 
-PARTS = ("queue", "engine", "http", "memory")
+PARTS = ("queue", "engine", "http", "memory", "growth")
+BY_DEFAULT = PARTS[:-1]
 OVER_HTTP = {"http", "memory"}
 SCALED = ("single", "bulk", "drain", "paced", "mixed_s", "seconds")
 SHARED_MEMORY = Path("/dev/shm")
@@ -92,7 +96,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all by default")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--peers", nargs="*", metavar="NAME", help="beside these, or all, queues")
     parser.add_argument("--only", nargs="+", default=[], metavar="W1", type=str.lower)
     parser.add_argument("--runs", type=int, default=1, help="of each workload; tells the median")
@@ -101,9 +105,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=50_000, help="of the engine alone")
     parser.add_argument("--statements", type=int, default=0, help="tell the dearest, of engine")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each load over HTTP")
+    parser.add_argument("--waiting", nargs="+", type=int, default=[10_000, 1_000_000], help="jobs")
+    parser.add_argument("--pinned", type=float, default=60.0, help="seconds of an open snapshot")
     parser.add_argument("--scratch", type=Path, default=PEERS_HOME, help="for peers' packages")
     asked = parser.parse_args()
-    asked.parts = asked.parts or (["queue"] if asked.peers is not None else list(PARTS))
+    asked.parts = asked.parts or (["queue"] if asked.peers is not None else list(BY_DEFAULT))
     if unknown := set(asked.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     return asked
@@ -121,6 +127,8 @@ def main() -> int:
             queue(server, path, asked)
         if "engine" in asked.parts:
             asyncio.run(engine(server, asked.jobs, statements=asked.statements))
+        if "growth" in asked.parts:
+            asyncio.run(growth(server, asked.waiting, lanes=asked.shops, pinned_s=asked.pinned))
         if OVER_HTTP & set(asked.parts):
             over_http_parts(server, path, asked)
     return 0
