@@ -180,11 +180,15 @@ begin
     -- Shares raise the virtual times of those served least to one level.
     select array_agg(id order by place), array_agg(weight order by place),
         array_agg(room order by place), array_agg(capped order by place),
-        array_agg(least(round(upto) - round(upto - share), room)::integer order by place),
+        array_agg(least(least(upto, v_left) - least(upto_before, v_left), room)::integer
+            order by place),
         greatest(v_floor, max(vtime - 1000 / weight))
     into v_lanes, v_weights, v_rooms, v_capped, v_shares, v_floor
     from (
-        select *, sum(share) over (order by place) as upto from (
+        select *, round(sum(share) over (order by place)) as upto,
+            round(coalesce(sum(share) over (
+                order by place rows between unbounded preceding and 1 preceding), 0)) as upto_before
+        from (
             select *, greatest(weight * (
                 min(level) filter (where level > vtime) over () - vtime), 0) as share
             from (
@@ -272,11 +276,16 @@ begin
             array_agg(again order by n), sum(again), array_agg(id) filter (where hides)
         into v_taken, v_moved, v_dry, v_shares, v_asked, v_short
         from (
-            select *, case when hides then missing else coalesce(least(room - taken,
-                (round(v_left * upto / whole) - round(v_left * (upto - part) / whole))::integer), 0)
+            select *, case when hides then missing else coalesce(least(
+                room - taken,
+                (least(round(v_left * upto / whole), v_left)
+                    - least(round(v_left * upto_before / whole), v_left))::integer), 0)
             end as again
             from (
                 select *, sum(part) over (order by n) as upto,
+                    coalesce(sum(part) over (
+                        order by n rows between unbounded preceding and 1 preceding), 0
+                    ) as upto_before,
                     nullif(sum(part) over (), 0) as whole
                 from (
                     select *, case when dry or taken >= room or bool_or(hides) over () then 0
