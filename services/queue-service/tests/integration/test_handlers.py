@@ -373,3 +373,20 @@ async def test_a_coroutine_that_refuses_to_stop_is_abandoned_and_its_job_ends(
         await eventually(failed.is_set)
     finally:
         let_go.set()
+
+
+async def test_attempts_end_with_the_age_a_job_allows(begin: Start, service: Any) -> None:
+    async def call(args: Any, ctx: handler.Context) -> None:
+        raise RuntimeError("again")
+
+    policy = {"base_s": 0.05, "factor": 1.0, "max_s": 0.05, "jitter": 0, "for_s": 1.0}
+    await begin(of(call))
+    job = await ended(service, await put(service, retry=policy, max_attempts=100))
+    assert job["state"] == "failed"
+    assert job["attempt"] < 50
+    pulled = await put(service, queue="later", retry={"for_s": 0.001})
+    (leased,) = (await service.post("/v1/queues/later:lease", {"max": 1})).body["jobs"]
+    error = {"type": "boom", "message": "it broke"}
+    outcome = {"id": pulled, "token": leased["lease"]["token"], "outcome": "failed", "error": error}
+    assert (await service.post("/v1/leases:settle", {"outcomes": [outcome]})).status == 200
+    assert (await ended(service, pulled))["state"] == "failed"

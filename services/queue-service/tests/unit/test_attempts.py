@@ -112,3 +112,11 @@ def test_without_a_handler_a_job_waits_ever_longer_and_a_day_at_most() -> None:
     late = without_handler(JOB, NOW + timedelta(hours=24, seconds=1))
     assert isinstance(late, Raised)
     assert (late.type, late.retryable) == ("no_handler", False)
+
+
+@pytest.mark.parametrize(("age_s", "verb"), [(59.0, Verb.RETRY), (61.0, Verb.FAILED)])
+def test_a_job_that_is_too_old_is_not_tried_again(age_s: float, verb: Verb) -> None:
+    job = JOB._replace(retry={**JOB.retry, "for_s": 60.0})
+    ended = Ended(Raised("boom", "it broke", True), job.created_at + timedelta(seconds=age_s), 0.1)
+    assert settlement(job, ended).verb is verb
+    assert settlement(JOB, ended).verb is Verb.RETRY

@@ -7,7 +7,14 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from contracts.wire import Answer, Document, Limit, Moment, Name, Query, Said, Shop
 
@@ -46,12 +53,19 @@ FINAL_STATES = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobStat
 
 
 class RetryPolicy(Said):
-    """delay = r·min(max_s, base_s·factor^(failures−1)), r uniform in [1−jitter, 1]."""
+    """delay = r·min(max_s, base_s·factor^(failures−1)), r uniform in [1−jitter, 1]. A job that is
+    older than `for_s` when an attempt fails is not tried again, whatever attempts are left."""
 
     base_s: float = Field(5.0, gt=0, le=86400)
     factor: float = Field(2.0, ge=1, le=10)
     max_s: float = Field(3600.0, gt=0, le=7 * 86400)
     jitter: float = Field(0.5, ge=0, le=1)
+    for_s: float | None = Field(None, gt=0, le=YEAR_S)
+
+    @model_serializer(mode="wrap")
+    def _said(self, whole: SerializerFunctionWrapHandler) -> dict[str, float]:
+        """Without `for_s` it is what it was before there was one."""
+        return {name: value for name, value in whole(self).items() if value is not None}
 
 
 class JobSpec(Said):

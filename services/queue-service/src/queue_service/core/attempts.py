@@ -67,6 +67,9 @@ class Attempt(Protocol):
     @property
     def retry(self) -> Mapping[str, float]: ...
 
+    @property
+    def created_at(self) -> datetime: ...
+
 
 class Verb(StrEnum):
     """What the settling statement does. The first three are final."""
@@ -184,7 +187,7 @@ def _again(
     unmark: bool,
     uniform: backoff.Uniform,
 ) -> Settlement:
-    if job.is_last:
+    if job.is_last or _is_too_old(job, ended.at):
         return _final(job, ended, Verb.FAILED, raised)
     if delay_s is None:
         policy = job.retry
@@ -204,6 +207,11 @@ def _again(
         error=error_of(job.attempt, ended, raised),
         unmark=unmark,
     )
+
+
+def _is_too_old(job: Attempt, now: datetime) -> bool:
+    for_s = job.retry.get("for_s")
+    return for_s is not None and now - job.created_at > timedelta(seconds=for_s)
 
 
 def _final(job: Attempt, ended: Ended, verb: Verb, raised: Raised) -> Settlement:

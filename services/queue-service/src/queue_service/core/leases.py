@@ -78,6 +78,7 @@ class Held:
     attempt: int
     max_attempts: int
     retry: Mapping[str, float]
+    created_at: datetime
     cancel_requested: bool
     is_sealed: bool
     running_s: float

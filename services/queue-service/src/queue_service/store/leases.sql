@@ -13,7 +13,7 @@ from lease_jobs($1, $2, $3, $4, $5, $6, $7, $8)
 -- As it is now: under another lease number, or past its end, settling it will be refused.
 select
     j.id, j.lease_no, j.lane, j.queue, j.shop, j.attempt, j.max_attempts,
-    coalesce(j.retry, q.retry) as retry, j.cancel_requested,
+    coalesce(j.retry, q.retry) as retry, j.created_at, j.cancel_requested,
     jsonb_typeof(j.args) = 'string' as is_sealed,
     extract(epoch from clock_timestamp() - j.started_at)::float8 as running_s
 from queue_job j join queue q on q.name = j.queue
