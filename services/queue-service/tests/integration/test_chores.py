@@ -12,7 +12,7 @@ from chassis.kernel.clock import SystemClock
 from chassis.leader import Leader
 from queue_service.core.jobs import NewJob
 from queue_service.core.queues import fresh
-from queue_service.loops.batches import BatchFinisher
+from queue_service.loops.batches import BatchFinisher, BatchSweeper
 from queue_service.loops.chores import Chores
 from queue_service.loops.lease_reaper import LeaseReaper
 from queue_service.loops.reconciler import Reconciler
@@ -137,6 +137,25 @@ async def test_a_finisher_that_wakes_late_ends_no_batch_again(
     await wake(store, turn)
     assert await database.fetchval("select finished_at from batch") == finished
     assert await database.fetchval("select count(*) from outbox") == 1
+
+
+async def test_a_sweeper_that_wakes_late_counts_no_cancelled_job_again(
+    database: postgres.Database, writer: EnqueueWriter
+) -> None:
+    batch_id = ids.new_id()
+    await running(database, writer, worker=ids.new_id())
+    await database.execute(
+        "insert into batch (id, name, queue, kind, defaults, fingerprint, paused, cancelled_at) "
+        "values ($1, 'b', 'work', 'k', '{}', 'f', false, clock_timestamp())", batch_id,
+    )  # fmt: skip
+    await database.execute("update queue_job set state = 'held', batch_id = $1", batch_id)
+    chores = PostgresBatchChores(database=database, writer=writer)
+    store = Freezing(chores, "stopped")
+    turn = await freeze(store, BatchSweeper(store))
+    await BatchSweeper(chores).run_once()
+    await wake(store, turn)
+    ended = "select count(*), (select sum(cancelled) from batch_delta) from queue_job_done"
+    assert await database.fetchrow(ended) == (1, 1)
 
 
 async def test_two_stagers_and_two_reconcilers_do_what_one_does(
