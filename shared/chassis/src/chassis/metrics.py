@@ -67,10 +67,10 @@ class LoopHistogram(Collector):
 HTTP_REQUESTS = Counter(
     "http_requests_total", "Requests answered, by route template", ["method", "route", "status"]
 )
-HTTP_DURATION_S = Histogram(
+HTTP_DURATION_S = LoopHistogram(
     "http_request_duration_seconds",
     "From first byte in to last byte out",
-    ["route"],
+    "route",
     buckets=BUCKETS_S,
 )
 HTTP_IN_FLIGHT = Gauge("http_requests_in_flight", "Requests being served now")

@@ -7,11 +7,11 @@ import orjson
 
 from chassis.http_client import Answer
 from chassis.kernel import breaker, deadline, errors
+from chassis.kernel.coalesce import Coalescer
 from contracts import commands
 from contracts.jobs import MAX_BATCH
 from gateway.clients.upstream import Upstream
 from gateway.core import ports
-from gateway.core.coalesce import Coalescer
 from gateway.core.parcels import Parcel, command, loads
 
 ACCEPT_PATH = "/internal/v1/jobs:accept"

@@ -6,9 +6,9 @@ from typing import Any
 import orjson
 
 from chassis.kernel import errors
+from chassis.kernel.coalesce import Coalescer
 from gateway.clients.upstream import Upstream
 from gateway.core import ports
-from gateway.core.coalesce import Coalescer
 
 CHECK_PATH = "/v1/ratelimits/check:batch"
 JSON = (("Content-Type", "application/json"),)

@@ -127,7 +127,7 @@ def _requests(method: str, route: str, status: int) -> prometheus_client.Counter
 
 
 @cache
-def _durations(route: str) -> prometheus_client.Histogram:
+def _durations(route: str) -> metrics.Series:
     return metrics.HTTP_DURATION_S.labels(route)
 
 

@@ -28,14 +28,15 @@ def begin(traceparent: str | None = None) -> Trace:
     if match is not None:
         trace = Trace(match[1], _new_id(64), match[2])
     else:
-        trace = Trace(_new_id(128), _new_id(64))
+        made = _new_id(192)
+        trace = Trace(made[:32], made[32:])
     _current.set(trace)
     return trace
 
 
 def _new_id(bits: int) -> str:
     """Told apart, never a secret: no entropy of the system is spent on it."""
-    return f"{random.getrandbits(bits) or 1:0{bits // 4}x}"
+    return f"{random.getrandbits(bits):0{bits // 4}x}"
 
 
 def current() -> Trace:

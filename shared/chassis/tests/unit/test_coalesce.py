@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from chassis.kernel import deadline, errors
-from gateway.core.coalesce import Coalescer
+from chassis.kernel.coalesce import Coalescer
 
 
 class Flushes:
