@@ -1,7 +1,6 @@
 """A queue-service of the test's own, called over HTTP as the gateway calls it."""
 
-import io
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,9 @@ from uuid import UUID
 
 import aiohttp
 import asyncpg
-import orjson
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from yarl import URL
 
 from chassis import crypto, postgres
 from chassis.kernel.clock import Clock
@@ -26,66 +23,17 @@ from queue_service.settings import ApiSettings
 from queue_service.store.engine import EngineStore
 from queue_service.store.enqueue import EnqueueWriter
 from testkit.databases import Databases
+from testkit.service import Served
 from testkit.signals import eventually
 
 ALL = frozenset({"jobs:read", "jobs:write", "queues:admin"})
 
 
-@dataclass(frozen=True)
-class Reply:
-    status: int
-    headers: Any
-    raw: bytes
-
-    @property
-    def body(self) -> Any:
-        return orjson.loads(self.raw)
-
-    @property
-    def pointers(self) -> list[str]:
-        return [each["pointer"] for each in self.body["errors"]]
-
-
-@dataclass(frozen=True)
-class Service:
-    """`call` sends what a gateway would send for an API key with these scopes and this shop."""
-
-    app: web.Application
-    url: str
-    http: aiohttp.ClientSession
-    minter: crypto.Minter
+@dataclass(frozen=True, kw_only=True)
+class Service(Served):
+    name = "queue-service"
+    scopes = ALL
     dsn: str
-
-    async def call(
-        self,
-        method: str,
-        path: str,
-        value: Any = None,
-        *,
-        scopes: frozenset[str] = ALL,
-        shop: str | None = None,
-        headers: dict[str, str] | None = None,
-        raw: bytes | AsyncIterable[bytes] | None = None,
-        key: str | None = None,
-    ) -> Reply:
-        token = self.minter.mint("queue-service", key_id="k", shop=shop, scopes=scopes)
-        said = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        if key is not None:
-            said["Idempotency-Key"] = key
-        data = raw if raw is not None else None if value is None else orjson.dumps(value)
-        async with self.http.request(
-            method,
-            URL(self.url + path, encoded=True),
-            data=io.BytesIO(data) if isinstance(data, bytes) else data,
-            headers=said | (headers or {}),
-        ) as answer:
-            return Reply(answer.status, answer.headers, await answer.read())
-
-    async def post(self, path: str, value: Any = None, **how: Any) -> Reply:
-        return await self.call("POST", path, value, **how)
-
-    async def get(self, path: str, **how: Any) -> Reply:
-        return await self.call("GET", path, **how)
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         """What the tables say, or a worker of few words."""
@@ -122,14 +70,6 @@ async def dsn(make_database: Databases) -> str:
     return await make_database(MIGRATIONS)
 
 
-@pytest.fixture
-def gateway(tmp_path: Path) -> crypto.Minter:
-    """Its public key is in `tmp_path`, where the service looks for it."""
-    private, public = crypto.new_service_key()
-    (tmp_path / "gateway.pub").write_text(public)
-    return crypto.Minter(service="gateway", private_key_pem=private)
-
-
 @pytest_asyncio.fixture
 async def start(dsn: str, gateway: crypto.Minter, tmp_path: Path) -> AsyncIterator[StartService]:
     """Start a replica; those of one test share the database and the keys unless it says else."""
@@ -149,7 +89,7 @@ async def start(dsn: str, gateway: crypto.Minter, tmp_path: Path) -> AsyncIterat
             http = await stack.enter_async_context(aiohttp.ClientSession())
             host, port = runner.addresses[0][:2]
             await eventually(lambda: app[health.HEALTH].unready_because() is None)
-            return Service(app, f"http://{host}:{port}", http, gateway, dsn)
+            return Service(app=app, url=f"http://{host}:{port}", http=http, minter=gateway, dsn=dsn)
 
         yield begin
 

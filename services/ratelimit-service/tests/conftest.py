@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import orjson
-import pytest
 import pytest_asyncio
 from aiohttp import web
 
@@ -18,6 +16,7 @@ from ratelimit_service.__main__ import MIGRATIONS
 from ratelimit_service.app import create_app
 from ratelimit_service.settings import ApiSettings
 from testkit.databases import Databases
+from testkit.service import Reply, Served
 from testkit.signals import eventually
 
 PREFIX = "/v1/ratelimits"
@@ -25,42 +24,16 @@ CHECK = frozenset({"ratelimits:check"})
 ALL = frozenset({"ratelimits:check", "ratelimits:admin"})
 
 
-@dataclass(frozen=True)
-class Reply:
-    status: int
-    headers: Any
-    raw: bytes
+@dataclass(frozen=True, kw_only=True)
+class Service(Served):
+    """Paths are below PREFIX."""
 
-    @property
-    def body(self) -> Any:
-        return orjson.loads(self.raw)
-
-
-@dataclass(frozen=True)
-class Service:
-    """`call` sends what a gateway would send for an API key with these scopes and this shop."""
-
-    app: web.Application
-    url: str
-    http: aiohttp.ClientSession
-    minter: crypto.Minter
+    name = "ratelimit-service"
+    scopes = ALL
     stop: Callable[[], Awaitable[None]]
 
-    async def call(
-        self,
-        method: str,
-        path: str,
-        value: Any = None,
-        *,
-        scopes: frozenset[str] = ALL,
-        shop: str | None = None,
-    ) -> Reply:
-        token = self.minter.mint("ratelimit-service", key_id="k", shop=shop, scopes=scopes)
-        said = {"Authorization": f"Bearer {token}"}
-        async with self.http.request(
-            method, self.url + PREFIX + path, json=value, headers=said
-        ) as answer:
-            return Reply(answer.status, answer.headers, await answer.read())
+    async def call(self, method: str, path: str, value: Any = None, **how: Any) -> Reply:
+        return await super().call(method, PREFIX + path, value, **how)
 
     async def check(self, *policies: str, **asked: Any) -> Any:
         reply = await self.call("POST", "/check", {"policies": policies, **asked})
@@ -79,14 +52,6 @@ class Service:
 
 
 StartService = Callable[..., Awaitable[Service]]
-
-
-@pytest.fixture
-def gateway(tmp_path: Path) -> crypto.Minter:
-    """Its public key is in `tmp_path`, where the service looks for it."""
-    private, public = crypto.new_service_key()
-    (tmp_path / "gateway.pub").write_text(public)
-    return crypto.Minter(service="gateway", private_key_pem=private)
 
 
 @pytest_asyncio.fixture
@@ -113,7 +78,13 @@ async def start(
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             http = await stack.enter_async_context(aiohttp.ClientSession())
             host, port = runner.addresses[0][:2]
-            service = Service(app, f"http://{host}:{port}", http, gateway, runner.cleanup)
+            service = Service(
+                app=app,
+                url=f"http://{host}:{port}",
+                http=http,
+                minter=gateway,
+                stop=runner.cleanup,
+            )
             await eventually(lambda: app[health.HEALTH].ready, within_s=20)
             return service
 

@@ -1,11 +1,7 @@
 """The service as it is run: verbs, signals, and a kill in the middle."""
 
-import asyncio
 import json
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,42 +9,19 @@ import aiohttp
 import pytest
 
 from chassis import crypto
-from localstack.servers import ports
 from testkit.databases import Databases
+from testkit.service import running
 from testkit.signals import eventually
 
+PACKAGE = "session_service"
 ID = "offline_greek-olives.myshopify.com"
 SESSION = {"id": ID, "shop": "greek-olives.myshopify.com", "accessToken": "shpat_survivor"}
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    private, _public = crypto.new_service_key()
-    (tmp_path / "session-service.pem").write_text(private)
+def environment(process_environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
     (tmp_path / "session.keys").write_text(f"k1:{crypto.new_key()}\n")
-    return {
-        "PORT": str(ports.free_port()),
-        "OPS_PORT": str(ports.free_port()),
-        "SERVICE_KEY_FILE": str(tmp_path / "session-service.pem"),
-        "SERVICE_KEYS_DIR": str(tmp_path),
-        "SESSION_KEYS_FILE": str(tmp_path / "session.keys"),
-    }
-
-
-@asynccontextmanager
-async def running(
-    verb: str, environment: dict[str, str], log: Path
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    with log.open("ab") as sink:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "session_service", verb, env=environment, stdout=sink, stderr=sink
-        )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+    return process_environment | {"SESSION_KEYS_FILE": str(tmp_path / "session.keys")}
 
 
 async def test_a_session_survives_kill_9(
@@ -57,7 +30,7 @@ async def test_a_session_survives_kill_9(
     environment["DATABASE_URL"] = await make_database()
     log = tmp_path / "log"
     url = f"http://127.0.0.1:{environment['PORT']}"
-    async with running("migrate", environment, log) as process:
+    async with running(PACKAGE, "migrate", environment, log) as process:
         assert await process.wait() == 0
     async with aiohttp.ClientSession() as http:
 
@@ -76,12 +49,12 @@ async def test_a_session_survives_kill_9(
             except aiohttp.ClientConnectorError:
                 return False
 
-        async with running("api", environment, log) as process:
+        async with running(PACKAGE, "api", environment, log) as process:
             await eventually(is_ready, within_s=20)
             assert (await call("PUT", SESSION))[0] == 200
             process.kill()
             await process.wait()
-        async with running("api", environment, log) as process:
+        async with running(PACKAGE, "api", environment, log) as process:
             await eventually(is_ready, within_s=20)
             assert await call("GET") == (200, SESSION)
             ops = f"http://127.0.0.1:{environment['OPS_PORT']}/metrics"
@@ -98,12 +71,12 @@ async def test_keys_that_cannot_be_used_stop_the_start_and_are_not_shown(
     (tmp_path / "session.keys").write_text("k1:c2hvcnQ=")
     environment["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/none"
     log = tmp_path / "log"
-    async with running("check-config", environment, log) as process:
+    async with running(PACKAGE, "check-config", environment, log) as process:
         assert await process.wait() == 2
     assert "SESSION_KEYS" in log.read_text()
     assert "c2hvcnQ" not in log.read_text()
     (tmp_path / "session.keys").write_text(f"k1:{crypto.new_key()}")
     shown = tmp_path / "shown"
-    async with running("check-config", environment, shown) as process:
+    async with running(PACKAGE, "check-config", environment, shown) as process:
         assert await process.wait() == 0
     assert json.loads(shown.read_text())["session_keys"] == "**********"
