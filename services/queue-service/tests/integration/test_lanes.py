@@ -114,7 +114,9 @@ class Lanes:
                     f"select * from take_jobs('{QUEUE}', $1, $2, 4{named})",
                     self.worker, want, *told.values(),
                 )  # fmt: skip
-        return int(plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"])
+        node = plan[0]["Plan"]
+        assert node["Actual Rows"] >= want
+        return int(node["Shared Hit Blocks"] + node["Shared Read Blocks"])
 
     async def entries_read(self, **told: Any) -> int:
         """Entries of the index of ready jobs, dead ones too, that a claim of 50 reads."""
