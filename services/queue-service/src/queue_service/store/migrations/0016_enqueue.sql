@@ -155,11 +155,13 @@ begin
             with ordinality as g (id, scope, key, fingerprint, n)
         left join idempotency_key k on k.scope = g.scope and k.key = g.key;
     end if;
-    if p_may_hand and cardinality(p_run_ats || p_created_ats) = 0
-        and cardinality(p_batches) = 0 and cardinality(p_held) = 0
-        and exists (select from credit where slots > 0)
-    then
-        v_workers := find_hands(p_lanes);
+    -- Nested: a condition that looks into a table costs a statement of its own.
+    if p_may_hand then
+        if cardinality(p_run_ats || p_created_ats) = 0 and cardinality(p_batches) = 0
+            and cardinality(p_held) = 0 and exists (select from credit where slots > 0)
+        then
+            v_workers := find_hands(p_lanes);
+        end if;
     end if;
 
     with inserted as (
