@@ -1,6 +1,7 @@
 """Numbered, forward-only migrations: `0001_jobs.sql`, each in one transaction, each run once.
 
-Two runs at the same time are harmless (advisory lock); an edited file that has already run is
+Two runs at the same time are harmless (a lock in each transaction, which a pooler of transactions
+carries too); an edited file that has already run is
 refused by its checksum. A file whose first line is `-- post` must wait until the new code is
 everywhere and is skipped unless asked for.
 """
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
+
+from chassis import postgres
 
 LOCK = 0x6D61696E  # "main"
 LOCK_TIMEOUT = "4s"
@@ -45,22 +48,23 @@ def read(directory: Path) -> list[Migration]:
 
 async def migrate(dsn: str, directory: Path, *, post: bool = False) -> list[str]:
     """Apply what is missing; returns the versions applied now."""
-    connection = await asyncpg.connect(dsn, timeout=10, server_settings={"timezone": "UTC"})
+    connection = await asyncpg.connect(
+        dsn, timeout=10, **postgres.options(application="migrate", pooled=True)
+    )
     try:
-        await connection.execute("select pg_advisory_lock($1)", LOCK)
-        await connection.execute(_TABLE)
-        done = {
-            row["version"]: row["checksum"]
-            for row in await connection.fetch("select version, checksum from schema_migration")
-        }
+        async with connection.transaction():
+            await connection.execute("select pg_advisory_xact_lock($1)", LOCK)
+            await connection.execute(_TABLE)
         wanted = [item for item in read(directory) if post or not item.is_post]
-        _refuse_edited(wanted, done)
-        missing = [item for item in wanted if item.version not in done]
-        for item in missing:
-            await _apply(connection, item)
-        return [item.version for item in missing]
+        _refuse_edited(wanted, await _done(connection))
+        return [item.version for item in wanted if await _applied_now(connection, item)]
     finally:
         await connection.close(timeout=5)
+
+
+async def _done(connection: asyncpg.Connection) -> dict[str, str]:
+    rows = await connection.fetch("select version, checksum from schema_migration")
+    return {row["version"]: row["checksum"] for row in rows}
 
 
 def _refuse_edited(wanted: list[Migration], done: dict[str, str]) -> None:
@@ -73,8 +77,12 @@ def _refuse_edited(wanted: list[Migration], done: dict[str, str]) -> None:
         )
 
 
-async def _apply(connection: asyncpg.Connection, item: Migration) -> None:
+async def _applied_now(connection: asyncpg.Connection, item: Migration) -> bool:
+    """False: it had been applied before, perhaps by another run while we waited."""
     async with connection.transaction():
+        await connection.execute("select pg_advisory_xact_lock($1)", LOCK)
+        if item.version in await _done(connection):
+            return False
         await connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
         await connection.execute(f"set local statement_timeout = '{STATEMENT_TIMEOUT}'")
         await connection.execute(item.sql)
@@ -83,3 +91,4 @@ async def _apply(connection: asyncpg.Connection, item: Migration) -> None:
             item.version,
             item.checksum,
         )
+    return True

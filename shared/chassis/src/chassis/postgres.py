@@ -65,8 +65,10 @@ async def create_pool(
     init: Callable[[Any], Any] | None = None,
     settings: dict[str, str] | None = None,
     min_size: int = 0,
+    pooled: bool = False,
 ) -> asyncpg.Pool:
-    """A pool that opens connections when they are needed, so a dead database stops no start."""
+    """A pool that opens connections when they are needed, so a dead database stops no start.
+    `pooled`: see `options`."""
     return await asyncpg.create_pool(
         dsn,
         min_size=min_size,
@@ -76,15 +78,29 @@ async def create_pool(
         max_inactive_connection_lifetime=300,
         init=init or use_json,
         connection_class=_Pooled,
-        server_settings={
-            "application_name": application,
-            "timezone": "UTC",
-            "statement_timeout": str(int(COMMAND_TIMEOUT_S * 1000)),
-            "idle_in_transaction_session_timeout": "10000",
-            "jit": "off",
-            **(settings or {}),
-        },
+        **options(
+            application=application,
+            settings={
+                "statement_timeout": str(int(COMMAND_TIMEOUT_S * 1000)),
+                "idle_in_transaction_session_timeout": "10000",
+                "jit": "off",
+                **(settings or {}),
+            },
+            pooled=pooled,
+        ),
     )
+
+
+def options(
+    *, application: str, settings: dict[str, str] | None = None, pooled: bool = False
+) -> dict[str, Any]:
+    """How to connect. `pooled`: by way of a pooler of transactions, behind which every one of them
+    may meet another session: nothing prepared is there again, and only what a pooler itself keeps
+    for its clients may be set (the rest is for `alter role … set`)."""
+    kept = {"application_name": application, "timezone": "UTC"}
+    if pooled:
+        return {"server_settings": kept, "statement_cache_size": 0}
+    return {"server_settings": kept | (settings or {})}
 
 
 async def use_json(connection: Any) -> None:
@@ -167,8 +183,8 @@ def _budget() -> float:
     return deadline.budget_s(COMMAND_TIMEOUT_S)
 
 
-async def open_database(dsn: str, *, size: int, application: str, **options: Any) -> Database:
-    return Database(await create_pool(dsn, size=size, application=application, **options))
+async def open_database(dsn: str, *, size: int, application: str, **how: Any) -> Database:
+    return Database(await create_pool(dsn, size=size, application=application, **how))
 
 
 class Listener:
@@ -204,7 +220,7 @@ class Listener:
         connection = await asyncpg.connect(
             self._dsn,
             timeout=CONNECT_TIMEOUT_S,
-            server_settings={"application_name": self._application, "timezone": "UTC"},
+            **options(application=self._application),
         )
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _connection: lost.set())

@@ -101,12 +101,16 @@ class Accelerator:
 
     async def probe(self) -> Presence:
         """Ask once, so that an idle process also notices a death and a return."""
-        if self.client is not None:
-            try:
-                await self.call(_ping)
-            except Missed:
-                pass
+        await self.answers()
         return self.presence()
+
+    async def answers(self) -> bool:
+        """Ask once."""
+        try:
+            await self.call(_ping)
+        except Missed:
+            return False
+        return True
 
     async def close(self) -> None:
         if self.client is not None:
