@@ -87,6 +87,7 @@ missing_servers() {
     PATH="$PATH:/usr/lib/rabbitmq/bin:/usr/sbin:/opt/homebrew/sbin:/usr/local/sbin"
     command -v redis-server >/dev/null || command -v valkey-server >/dev/null || echo redis-server
     command -v rabbitmq-server >/dev/null || echo rabbitmq-server
+    command -v pgbouncer >/dev/null || echo pgbouncer
 }
 ensure_servers() {
     missing=$(missing_servers | tr '\n' ' ')
@@ -104,5 +105,5 @@ ensure_servers() {
         return
     fi
     if command -v apt-get >/dev/null; then die "tests need real servers: sudo apt-get install $missing"; fi
-    die "tests need real servers: install redis and rabbitmq (e.g. brew install redis rabbitmq)"
+    die "tests need real servers: install redis, rabbitmq and pgbouncer (e.g. brew install redis rabbitmq pgbouncer)"
 }

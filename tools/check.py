@@ -57,7 +57,7 @@ def steps() -> dict[str, list[list[str]]]:
         ),
         "e2e": pytest("tests/e2e"),
         "chaos": pytest("tests/chaos"),
-        "long": pytest(*folders("conformance"), "tests/chaos", marked="long"),
+        "long": pytest(*folders("integration", "conformance"), "tests/chaos", marked="long"),
         "postgres": on_every_other_postgres(
             pytest(
                 *folders("integration", "conformance", "contract"),

@@ -12,6 +12,7 @@ import pytest_asyncio
 import redis
 import structlog
 
+from localstack.servers.pgbouncer import PgBouncerServer
 from localstack.servers.postgres import PostgresServer
 from localstack.servers.rabbit import RabbitServer
 from localstack.servers.redis import RedisServer
@@ -129,6 +130,13 @@ def amqp_url(rabbit_server: RabbitServer, _vhosts: Iterator[str]) -> str:
 @pytest.fixture
 def private_postgres(run: Run) -> Iterator[PostgresServer]:
     with run.private(PostgresServer) as server:
+        yield server
+
+
+@pytest.fixture
+def private_pgbouncer(run: Run, postgres_server: PostgresServer) -> Iterator[PgBouncerServer]:
+    """Before the server of `make_database`: `private_pgbouncer.database_url(dsn)`."""
+    with run.private(PgBouncerServer, before=postgres_server.url) as server:
         yield server
 
 

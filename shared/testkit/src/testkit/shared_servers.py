@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 from localstack.servers import process
 from localstack.servers.errors import ServerError
@@ -122,12 +122,13 @@ class Run:
             raise ServerError(f"no {kind} for the tests:\n{process.tail(log, 20)}")
 
     @contextmanager
-    def private(self, make: type[S]) -> Iterator[S]:
+    def private(self, make: type[S], **options: Any) -> Iterator[S]:
         """One for a single test, which may kill it."""
         home = Path(tempfile.mkdtemp(prefix="private-", dir=self.folder))
         home.chmod(0o711)
-        options = {"durable": False} if make is PostgresServer else {}
-        server = make(home, **options)  # type: ignore[arg-type]  # durable is PostgresServer's own
+        if make is PostgresServer:
+            options = {"durable": False, **options}
+        server = make(home, **options)
         try:
             yield server.start()
         finally:

@@ -11,6 +11,7 @@ import pytest
 import redis.asyncio
 
 from localstack.servers import process
+from localstack.servers.pgbouncer import PgBouncerServer
 from localstack.servers.postgres import PostgresServer
 from localstack.servers.rabbit import RabbitServer
 from localstack.servers.redis import RedisServer
@@ -147,3 +148,23 @@ async def test_shared_servers_end_with_the_run(tmp_path: Path, how: str) -> None
     pid = int(said.split("process_id:")[1].split()[0])
     assert done.returncode == (0 if how == "ends" else -9), done.stdout
     await eventually(lambda: not process.is_alive(pid), within_s=10)
+
+
+async def test_behind_the_pooler_transactions_change_sessions(
+    make_database: Databases, private_pgbouncer: PgBouncerServer
+) -> None:
+    dsn = private_pgbouncer.database_url(await make_database())
+    connection = await asyncpg.connect(dsn, timeout=10, statement_cache_size=0)
+    others = [await asyncpg.connect(dsn, timeout=10, statement_cache_size=0) for _ in range(3)]
+    try:
+        held = [other.transaction() for other in others]
+        for transaction in held:
+            await transaction.start()
+        first = await connection.fetchval("select pg_backend_pid()")
+        for transaction in held:
+            await transaction.rollback()
+        seen = {await connection.fetchval("select pg_backend_pid()") for _ in range(8)}
+        assert len(seen | {first}) > 1
+    finally:
+        for each in (connection, *others):
+            await each.close(timeout=5)
