@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -19,9 +20,12 @@ from mainstay import handler
 from queue_service import metrics
 from queue_service.api import handlers as handlers_api
 from queue_service.api import keys, routes
+from queue_service.cache.offers import RedisAnnouncer, RedisOffers, circuit_of, watched
 from queue_service.consumers.accept import AcceptJobs
+from queue_service.consumers.redact import RedactShops
 from queue_service.core import queues
 from queue_service.core.batches import Batches
+from queue_service.core.dispatch import Announced, Announcer, Switch
 from queue_service.core.enqueue import Enqueue
 from queue_service.core.handlers import Handlers as PushHandlers
 from queue_service.core.leases import Leases, Tokens
@@ -33,7 +37,9 @@ from queue_service.core.uploads import ArgsFlaw, Uploads
 from queue_service.core.verbs import Verbs
 from queue_service.loops.batches import BatchFinisher, BatchFolder, BatchSweeper
 from queue_service.loops.chores import Chores
+from queue_service.loops.horizon import HorizonGuard
 from queue_service.loops.lease_reaper import LeaseCallSweeper, LeaseReaper
+from queue_service.loops.offers import Callers, OfferLoop, show_switch
 from queue_service.loops.reconciler import Reconciler
 from queue_service.loops.sampler import DepthSampler
 from queue_service.loops.scheduler import Scheduler
@@ -47,6 +53,7 @@ from queue_service.store.engine import SETTINGS as PINNED
 from queue_service.store.engine import EngineStore
 from queue_service.store.enqueue import EnqueueWriter
 from queue_service.store.handlers import PostgresHandlers
+from queue_service.store.horizon import PostgresHorizon
 from queue_service.store.jobs import PostgresJobs
 from queue_service.store.leases import PostgresLeases
 from queue_service.store.queues import PostgresQueues
@@ -73,6 +80,9 @@ WRITER = web.AppKey("WRITER", EnqueueWriter)
 QUEUE_STORE = web.AppKey("QUEUE_STORE", PostgresQueues)
 CHORES = web.AppKey("CHORES", Chores)
 SWEEPER = web.AppKey("SWEEPER", JobSweeper)
+HORIZON = web.AppKey("HORIZON", HorizonGuard)
+SWITCH = web.AppKey("SWITCH", Switch)
+ANNOUNCERS = web.AppKey("ANNOUNCERS", list[Announcer])
 REDIS = web.AppKey("REDIS", accelerators.Accelerator)
 SINKS = web.AppKey("SINKS", list[outbox.Sink])
 PUBLISHER = web.AppKey("PUBLISHER", rabbit.Publisher)
@@ -95,7 +105,7 @@ def create_app(
         [
             postgres_ctx,
             engine_ctx,
-            redis_ctx,
+            dispatch_ctx,
             use_cases_ctx,
             leases_ctx,
             bus_ctx,
@@ -113,6 +123,7 @@ async def postgres_ctx(app: web.Application) -> AsyncIterator[None]:
         settings.database_url.get_secret_value(),
         size=settings.postgres_pool_size,
         application=SERVICE,
+        pooled=settings.is_pooled,
     )
     try:
         yield
@@ -127,6 +138,7 @@ async def engine_ctx(app: web.Application) -> AsyncIterator[None]:
         size=ENGINE_POOL_SIZE,
         application=f"{SERVICE}-engine",
         settings=PINNED,
+        pooled=app[SETTINGS].is_pooled,
     )
     seals = Seals.of(secret(app[SETTINGS].queue_keys))
     app[ENGINE] = EngineStore(database, seals)
@@ -137,19 +149,38 @@ async def engine_ctx(app: web.Application) -> AsyncIterator[None]:
         await database.close()
 
 
-async def redis_ctx(app: web.Application) -> AsyncIterator[None]:
-    """Nothing of this process runs over it yet; it is watched, so that its state can be told."""
-    url = secret(app[SETTINGS].redis_url)
-    app[REDIS] = accelerators.Accelerator(accelerators.connect(url) if url else None)
+async def dispatch_ctx(app: web.Application) -> AsyncIterator[None]:
+    """Whom to tell of fresh jobs: callers parked here, and over Redis whoever waits anywhere."""
+    url, supervisor = secret(app[SETTINGS].redis_url), app[health.SUPERVISOR]
+    app[SWITCH] = switch = Switch(on_switch=show_switch)
+    app[REDIS] = redis = accelerators.Accelerator(
+        accelerators.connect(url) if url else None, on_change=circuit_of(switch)
+    )
+    app[PARKING] = parking = Parking()
+    metrics.PARKED_POLLS.set_function(parking.waiting)
+    app[ANNOUNCERS] = announcers = list[Announcer]([parking])
+    if url is None:
+        yield
+        return
+    announcer, callers = RedisAnnouncer(redis), Callers(parking)
+    offers = RedisOffers(redis, partial(accelerators.connect, url, max_connections=1))
+    loop = OfferLoop(offers, rooms=callers.rooms, deliver=callers.deliver, missed=callers.missed)
+    parking.on_wait = loop.has_room
+    announcers.append(announcer)
+    supervisor.spawn("announce", announcer.run())
+    supervisor.start(loop)
     try:
         yield
     finally:
-        await app[REDIS].close()
+        await loop.close()
+        await offers.close()
+        await redis.close()
 
 
 async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
     settings, database = app[SETTINGS], app[DATABASE]
     seals = Seals.of(secret(settings.queue_keys))
+    announcers = app[ANNOUNCERS]
     app[WRITER] = writer = EnqueueWriter(database, seals)
     app[QUEUE_STORE] = queue_store = PostgresQueues(database)
     jobs = PostgresJobs(database)
@@ -165,10 +196,20 @@ async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
         ],
     )
     app[keys.ENQUEUE] = Enqueue(
-        intake=writer, jobs=jobs, clock=app[keys.CLOCK], remembered=_remembered(settings)
+        intake=Announced(writer, announcers),
+        jobs=jobs,
+        clock=app[keys.CLOCK],
+        remembered=_remembered(settings),
     )
     app[keys.JOBS] = Jobs(jobs, opened=PostgresJobs(database, seals=seals))
-    app[keys.QUEUES] = Queues(queue_store, can_seal=seals.can_seal)
+    app[keys.QUEUES] = Queues(
+        queue_store,
+        can_seal=seals.can_seal,
+        kept_d={
+            "completed_d": settings.queue_retention_completed_d,
+            "failed_d": settings.queue_retention_failed_d,
+        },
+    )
     app[keys.BATCHES] = batches = Batches(
         batches=PostgresBatches(database), queues=queue_store, sweep_soon=app[CHORES].wake
     )
@@ -185,8 +226,7 @@ async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
 
 async def leases_ctx(app: web.Application) -> AsyncIterator[None]:
     settings, supervisor, clock = app[SETTINGS], app[health.SUPERVISOR], app[keys.CLOCK]
-    app[PARKING] = parking = Parking()
-    metrics.PARKED_POLLS.set_function(parking.waiting)
+    parking = app[PARKING]
     app[keys.LEASES] = Leases(
         store=app[LEASE_STORE],
         engine=app[ENGINE],
@@ -194,12 +234,13 @@ async def leases_ctx(app: web.Application) -> AsyncIterator[None]:
         tokens=Tokens(settings.service_key.get_secret_value()),
         clock=clock,
     )
-    listener = postgres.Listener(
-        settings.database_url.get_secret_value(),
-        channels={"queue_ready": parking.hint},
-        application=f"{SERVICE}-listen",
-    )
-    supervisor.spawn("listen", listener.run())
+    if settings.listen_dsn is not None:
+        listener = postgres.Listener(
+            settings.listen_dsn,
+            channels={"queue_ready": parking.hint},
+            application=f"{SERVICE}-listen",
+        )
+        supervisor.spawn("listen", listener.run())
     supervisor.start(Stager(app[ENGINE]))
     supervisor.start(Reconciler(app[ENGINE]))
     supervisor.start(LeaseReaper(app[LEASE_STORE], app[ENGINE], clock=clock))
@@ -226,7 +267,14 @@ async def bus_ctx(app: web.Application) -> AsyncIterator[None]:
             topology=TOPOLOGY,
         )
         supervisor.spawn("bus:outbox", publisher.run())
+        redacts = Consumer(
+            url,
+            queue=topology.SHOP_REDACTS.name,
+            handle=RedactShops(app[keys.VERBS]),
+            topology=TOPOLOGY,
+        )
         supervisor.spawn("bus:accept", consumer.run())
+        supervisor.spawn("bus:redact", redacts.run())
         app[SINKS].append(outbox.BusSink(publisher, exchange=topology.EVENTS))
     yield
 
@@ -255,7 +303,7 @@ async def health_ctx(app: web.Application) -> AsyncIterator[None]:
         return "up" if await database.answers() else "down"
 
     async def redis_check() -> str:
-        return await redis.probe()
+        return await watched(redis, app[SWITCH])
 
     async def rabbitmq_check() -> str:
         if PUBLISHER not in app:
@@ -268,7 +316,8 @@ async def health_ctx(app: web.Application) -> AsyncIterator[None]:
         "rabbitmq": rabbitmq_check,
     }
     told.needed = frozenset({"postgres"})
-    told.facts = lambda: {"dispatch": "postgres"}
+    app[HORIZON] = horizon = HorizonGuard(PostgresHorizon(database))
+    told.facts = lambda: {"dispatch": app[SWITCH].backend, "horizon": horizon.facts()}
     app[health.SUPERVISOR].start(health.HealthSampler(told))
     yield
 
@@ -281,6 +330,7 @@ async def loops_ctx(app: web.Application) -> AsyncIterator[None]:
     supervisor.spawn("enqueue", app[WRITER].run())
     supervisor.start(seeder)
     supervisor.start(DepthSampler(app[QUEUE_STORE]))
+    supervisor.start(app[HORIZON])
     supervisor.start(app[CHORES])
     supervisor.start(app[SWEEPER])
     if sinks:

@@ -1,15 +1,21 @@
 """The environment of queue-service: the api, and the worker of the same package."""
 
 import re
+from enum import StrEnum
 
 from pydantic import Field, SecretStr, field_validator
 
 from chassis import crypto, egress
-from chassis.settings import Settings
+from chassis.settings import Settings, secret
 
 DEFAULT_CONCURRENCY = "sms=20,campaign=5,automation=10,default=10"
 CONCURRENCY_MAX = 10_000
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+class Pooler(StrEnum):
+    NONE = "none"
+    TRANSACTION = "transaction"
 
 
 class QueueSettings(Settings):
@@ -26,6 +32,12 @@ class QueueSettings(Settings):
         30, ge=1, le=3650, description="Days that failed and rejected jobs are kept"
     )
 
+    postgres_pooler: Pooler = Field(
+        Pooler.NONE, description="`transaction`: DATABASE_URL leads to a pooler of transactions"
+    )
+    database_direct_url: SecretStr | None = Field(
+        None, description="Behind a pooler: the database itself, for LISTEN alone"
+    )
     queue_keys: SecretStr | None = Field(
         None,
         description="`k2:base64,k1:base64`, 32 bytes each: seal the secrets of push handlers, "
@@ -34,6 +46,16 @@ class QueueSettings(Settings):
     egress_allowed_networks: str = Field(
         "", description="CIDRs where push handlers may be private and without https"
     )
+
+    @property
+    def is_pooled(self) -> bool:
+        return self.postgres_pooler is Pooler.TRANSACTION
+
+    @property
+    def listen_dsn(self) -> str | None:
+        """Where LISTEN is carried; None: nowhere."""
+        direct = self.database_url if not self.is_pooled else self.database_direct_url
+        return secret(direct)
 
     @field_validator("queue_keys")
     @classmethod

@@ -9,6 +9,7 @@ import random
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
+from uuid import UUID
 
 T = TypeVar("T")
 Place = tuple[str, Hashable]
@@ -24,9 +25,11 @@ class _Line:
 
 
 class Parking:
-    """A place is (queue, whatever else divides its callers)."""
+    """A place is (queue, whatever else divides its callers). `on_wait(queue)`: somebody waits now
+    where nobody did."""
 
     def __init__(self) -> None:
+        self.on_wait: Callable[[str], None] = lambda _queue: None
         self._lines: dict[Place, _Line] = {}
         self._is_closed = False
 
@@ -35,6 +38,14 @@ class Parking:
         for (name, _), line in self._lines.items():
             if queue in ("", name):
                 line.heard.set()
+
+    def announce(self, queue: str, _job_ids: Sequence[UUID]) -> None:
+        """Jobs that this very process has stored."""
+        self.hint(queue)
+
+    def queues(self) -> set[str]:
+        """Where somebody waits."""
+        return {queue for queue, _ in self._lines}
 
     def waiting(self) -> int:
         """How many callers there are now."""
@@ -56,7 +67,10 @@ class Parking:
         """What `look` finds, or nothing after `wait_s`. A look that has begun is never broken off:
         what it found would be lost."""
         until = asyncio.get_running_loop().time() + wait_s
-        line = self._lines.setdefault(place, _Line())
+        if place not in self._lines:
+            self._lines[place] = _Line()
+            self.on_wait(place[0])
+        line = self._lines[place]
         line.callers += 1
         try:
             if not await _within(line.turn.acquire(), until):

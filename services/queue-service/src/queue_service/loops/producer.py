@@ -25,7 +25,7 @@ log = logs.get(__name__)
 AHEAD_S = 0.2
 MAX_AHEAD = 1000
 MAX_CLAIM = 500
-MAX_LANES = 64
+MAX_LANES = 500
 # Weight of the newest job in the running mean of their time.
 NEWEST = 0.05
 # A handler that never waits must not keep the loop from everything else.
@@ -34,7 +34,8 @@ SETTLE_POLL_S = 0.05
 
 
 class Producer(lifecycle.Loop):
-    """`worker()` is the id under which to claim now."""
+    """`worker()` is the id under which to claim now; `on_idle(queue)` when a look found nothing for
+    those that are free."""
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Producer(lifecycle.Loop):
         attempts: Attempts,
         worker: Callable[[], UUID],
         poll_interval_s: float,
+        on_idle: Callable[[str], None] = lambda _queue: None,
     ) -> None:
         super().__init__()
         self.name = f"producer:{queue.name}"
@@ -52,6 +54,7 @@ class Producer(lifecycle.Loop):
         self._claims = claims
         self._attempts = attempts
         self._worker = worker
+        self._on_idle = on_idle
         self._waiting: deque[Hold] = deque()
         self._ended: list[tuple[Hold, Settlement]] = []
         self._hands: set[asyncio.Task[None]] = set()
@@ -61,6 +64,19 @@ class Producer(lifecycle.Loop):
         self._mean_s: float | None = None
         self._is_draining = False
         self._is_asking = False
+        self._found_none = False
+
+    @property
+    def room(self) -> int:
+        """How many more could start now, as far as the queue itself holds none for them."""
+        return self.free if self._found_none else 0
+
+    @property
+    def free(self) -> int:
+        """How many more could start now."""
+        if self._is_draining:
+            return 0
+        return self.queue.concurrency - self._running - len(self._waiting)
 
     async def run_once(self) -> bool:
         """Settle and claim once. True while there is more of either to do at once."""
@@ -82,6 +98,9 @@ class Producer(lifecycle.Loop):
         self._count(ended, statuses)
         self.hand(jobs)
         woken = await self._claims.wake([*dry, *_released(ended)])
+        self._found_none = want > 0 and not (jobs or dry)
+        if self.room > 0:
+            self._on_idle(self.queue.name)
         return bool(self._ended) or (self._want() > 0 and (woken or bool(jobs or dry)))
 
     def hand(self, jobs: Iterable[Claimed]) -> None:
@@ -90,6 +109,11 @@ class Producer(lifecycle.Loop):
         if self._is_draining or not self.queue.concurrency:
             self._give_back()
         self._call_hands()
+
+    def refuse(self, job: Claimed) -> None:
+        """As `hand`, of what nobody here can start: it goes back at once."""
+        hold = self._attempts.take(job)
+        self._end(hold, Settlement(id=job.id, lease_no=job.lease_no, verb=Verb.RELEASE))
 
     async def drain(self, *, grace_s: float, interrupt_s: float) -> None:
         """Start nothing more and give back what has not started; let what runs end, then interrupt

@@ -42,6 +42,13 @@ class Roster(lifecycle.Loop):
             if queue in ("", name):
                 producer.wake()
 
+    def rooms(self) -> dict[str, int]:
+        """Queue → how many more jobs could start now, of queues that held none at the last look."""
+        return {name: one.room for name, one in self._producers.items() if one.room > 0}
+
+    def producer(self, queue: str) -> Producer | None:
+        return self._producers.get(queue)
+
     async def drain(self, *, grace_s: float, interrupt_s: float) -> None:
         """All queues at once."""
         await asyncio.gather(

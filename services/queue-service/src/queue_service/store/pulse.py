@@ -15,8 +15,9 @@ TIMEOUT_S = 3.0
 class PostgresPulse:
     """Connects when it must; a connection that failed is dropped."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, pooled: bool = False) -> None:
         self._dsn = dsn
+        self._pooled = pooled
         self._connection: asyncpg.Connection | None = None
 
     async def register(self, worker: UUID, name: str) -> None:
@@ -30,7 +31,7 @@ class PostgresPulse:
             rows = await self._fetch(SQL.held, worker)
         except errors.Unavailable:
             return []  # the beat has counted; what is held is told by a later one
-        return [Held(UUID(bytes=row[0].bytes), row[1], row[2]) for row in rows]
+        return [Held(UUID(bytes=row[0].bytes), row[1], row[2], row[3]) for row in rows]
 
     async def sign_off(self, worker: UUID) -> None:
         await self._fetch(SQL.sign_off, worker)
@@ -57,6 +58,6 @@ class PostgresPulse:
             self._connection = await asyncpg.connect(
                 self._dsn,
                 timeout=TIMEOUT_S,
-                server_settings={"application_name": "queue-worker-pulse", "timezone": "UTC"},
+                **postgres.options(application="queue-worker-pulse", pooled=self._pooled),
             )
         return self._connection
