@@ -22,7 +22,7 @@ from chassis.kernel import ids
 from queue_service.core.attempts import Claimed, Settlement, Status, Verb
 from queue_service.core.lanes import HEAD_AFTER, MIN_LANES
 from queue_service.core.leasing import Claim
-from queue_service.store.engine import SETTINGS, EngineStore
+from queue_service.store.engine import SETTINGS, SQL, EngineStore
 from queue_service.store.pulse import PostgresPulse
 from queue_service.store.queues import PostgresQueues
 from testkit.databases import Databases
@@ -287,6 +287,17 @@ async def test_wakes_of_the_same_lanes_in_any_order_do_not_deadlock(lanes: Lanes
             )
         )
         assert await lanes.database.fetchval("select bool_and(active) from lane")
+
+
+async def test_lanes_that_are_awake_cost_the_reconciler_nothing(lanes: Lanes) -> None:
+    await lanes.fill_many(3000, 1)
+    await lanes.database.execute("update lane set active = false where id % 1000 = 0")
+    plan = await lanes.database.fetchval(
+        f"explain (analyze, buffers, format json) {SQL.sleeping}", 0, 2000
+    )
+    node = plan[0]["Plan"]
+    assert node["Actual Rows"] == 3
+    assert node["Shared Hit Blocks"] + node["Shared Read Blocks"] < 20
 
 
 # Caps and limits.

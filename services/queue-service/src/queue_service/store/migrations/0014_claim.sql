@@ -6,6 +6,8 @@ alter table lane add column is_open boolean not null generated always as (
 ) stored;
 create index lane_open on lane (queue) where is_open;
 create index lane_parked on lane (queue, not_before) where not_before is not null;
+-- For who looks for lanes that sleep over ready jobs: those that are awake cost it nothing.
+create index lane_asleep on lane (id) where not active;
 drop index lane_active;
 
 -- Lanes that have become non-empty take part again, at the virtual time of the others: sleeping
