@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest_asyncio
 from aiohttp import web
 
@@ -373,8 +374,7 @@ async def test_a_claim_that_is_answered_during_a_stop_is_given_back(
         runner = await start(
             of(gate), database_url=proxy.url(dsn), drain_timeout_s=5.0, queue_poll_interval_s=60.0
         )
-        listening = "select count(*) from pg_stat_activity where query ilike 'listen%'"
-        await eventually(lambda: database.fetchval(listening), 10.0)
+        await credit_of(database, 3)  # it has looked, and found nothing
         proxy.delays(0.3)
         await put(writer, 3, max_attempts=1)
         await eventually(lambda: running(database), 10.0)
@@ -387,3 +387,126 @@ async def test_a_claim_that_is_answered_during_a_stop_is_given_back(
 async def running(database: postgres.Database) -> bool:
     """A claim has been committed; its answer is still on its way."""
     return (await states(database)).get("running") == 3
+
+
+# Jobs that are handed over to an idle worker.
+
+
+async def hand(writer: EnqueueWriter, kind: str = "gate") -> UUID:
+    """Stored as the api does it: alone, and at once."""
+    job = NewJob(id=ids.new_id(), kind=kind, queue="work", args={}, fingerprint="f")
+    call = asyncio.ensure_future(writer.put([job]))
+    await asyncio.sleep(0)
+    await writer.run_once()
+    await call
+    return job.id
+
+
+async def credit_of(database: postgres.Database, slots: int) -> None:
+    async def is_offered() -> bool:
+        return bool(
+            await database.fetchval("select slots from credit where queue = 'work'") == slots
+        )
+
+    await eventually(is_offered, 10.0)
+
+
+async def test_an_idle_worker_starts_what_it_is_handed_without_a_look(
+    start: Start, database: postgres.Database, writer: EnqueueWriter
+) -> None:
+    gate = Gate()
+    await start(of(gate), queue_poll_interval_s=60.0)
+    await credit_of(database, 3)
+    wanted = await hand(writer)
+    await eventually(lambda: gate.ran == [wanted])
+    row = await database.fetchrow("select seq, attempt, lease_no from queue_job")
+    assert row is not None
+    assert tuple(row) == (0, 1, 1)
+    gate.open.set()
+
+    async def is_done() -> bool:
+        return await states(database) == {"completed": 1}
+
+    await eventually(is_done)
+
+
+async def test_what_is_lost_on_its_way_to_a_worker_is_run_once_soon(
+    start: Start, database: postgres.Database, writer: EnqueueWriter, dsn: str
+) -> None:
+    gate = Gate()
+    runner = await start(of(gate))
+    await credit_of(database, 3)
+    await database.execute("update credit set channel = 'elsewhere'")
+    told: list[str] = []
+    connection = await asyncpg.connect(dsn)
+    await connection.add_listener("elsewhere", lambda *said: told.append(said[-1]))
+    wanted = await hand(writer)
+    await eventually(lambda: told)
+    assert gate.ran == []
+    await eventually(lambda: gate.ran == [wanted], 8.0)
+    row = await database.fetchrow("select attempt, lease_no, kills from queue_job")
+    assert row is not None
+    assert tuple(row) == (1, 2, 0)
+    # It was given back: whatever is told of that lease now comes too late.
+    runner.app[worker.HANDOFFS].heard(told[0])
+    gate.open.set()
+
+    async def is_done() -> bool:
+        return await states(database) == {"completed": 1}
+
+    await eventually(is_done)
+    runner.app[worker.HANDOFFS].heard(told[0].replace(str(await its_id(database)), str(wanted)))
+    assert gate.ran == [wanted]
+    await connection.close()
+
+
+async def its_id(database: postgres.Database) -> Any:
+    return await database.fetchval("select id from worker")
+
+
+async def test_a_worker_that_has_no_hand_free_gives_back_what_it_is_handed(
+    start: Start, database: postgres.Database, writer: EnqueueWriter
+) -> None:
+    gate = Gate()
+    await start(of(gate), queue_poll_interval_s=60.0)
+    await credit_of(database, 3)
+    await put(writer, 3)
+    await eventually(lambda: gate.inside == 3)
+    # As if another worker had looked and found nothing more.
+    await database.execute("update lane set active = false")
+    await hand(writer)
+
+    async def is_back() -> bool:
+        return await states(database) == {"running": 3, "ready": 1}
+
+    await eventually(is_back)
+    row = await database.fetchrow("select attempt, lease_no from queue_job where state = 'ready'")
+    assert row is not None
+    assert tuple(row) == (0, 1)
+
+    async def is_withdrawn() -> bool:
+        return not await database.fetchval("select count(*) from credit where queue = 'work'")
+
+    await eventually(is_withdrawn)
+    gate.open.set()
+
+    async def all_done() -> bool:
+        return await states(database) == {"completed": 4}
+
+    await eventually(all_done)
+    assert len(set(gate.ran)) == 4
+
+
+async def test_a_worker_that_stops_is_handed_nothing(
+    start: Start, database: postgres.Database, writer: EnqueueWriter
+) -> None:
+    runner = await start(of(Gate()))
+    await credit_of(database, 3)
+    stopping = asyncio.create_task(runner.cleanup())
+    for _ in range(5):
+        await hand(writer)
+    await stopping
+    await hand(writer)
+    assert await states(database) == {"ready": 6}
+    assert await database.fetchval("select max(kills) from queue_job") == 0
+    assert await database.fetchval("select count(*) from credit where queue = 'work'") == 0
