@@ -20,7 +20,7 @@ import queue_service.store
 from chassis import postgres
 from chassis.kernel import ids
 from queue_service.core.attempts import Claimed, Settlement, Status, Verb
-from queue_service.core.lanes import HEAD_AFTER, MIN_LANES
+from queue_service.core.lanes import HEAD_AFTER, MANY_LANES, MIN_LANES
 from queue_service.core.leasing import Claim
 from queue_service.store.engine import SETTINGS, SQL, EngineStore
 from queue_service.store.pulse import PostgresPulse
@@ -446,6 +446,26 @@ async def test_many_lanes_with_a_job_each_take_few_claims(lanes: Lanes) -> None:
     await lanes.store.wake(await lanes.ids(64))
     visited = [len(shops(await lanes.claim(100))) for _ in range(11)]
     assert visited[-1] == MIN_LANES
+
+
+async def test_of_more_lanes_than_are_looked_at_each_time_none_is_forgotten(lanes: Lanes) -> None:
+    many = 2 * MANY_LANES
+    await lanes.fill_many(many, 2)
+    found = [job for _ in range(16) for job in await lanes.claim(500)]
+    assert len({job.id for job in found}) == 2 * many
+    assert set(shops(found).values()) == {2}
+
+
+async def test_lanes_that_a_claimer_remembers_are_looked_at_again_before_they_are_served(
+    lanes: Lanes,
+) -> None:
+    await lanes.fill_many(4, 5)
+    near = await lanes.ids(3)
+    await lanes.database.execute("update lane set paused = true where id = $1", near[0])
+    rows = await lanes.database.fetch(
+        "select * from take_jobs($1, $2, 50, 4, p_near => $3)", QUEUE, lanes.worker, near
+    )
+    assert Counter(row["o_lane"] for row in rows if row["o_id"]) == {near[1]: 5, near[2]: 5}
 
 
 async def test_one_busy_lane_serves_several_claimers_and_all_of_it_is_paid_for(
