@@ -1,4 +1,4 @@
-"""`python -m bench [queue] [engine] [http] [memory] [growth]`: our figures beside others.
+"""`python -m bench [queue] [engine] [http] [memory] [growth] [dispatch]`: we, beside others.
 
 A figure alone says more about the machine than about us; the ratio is what to compare. Ours run on
 PostgreSQL alone, durable (fsync on), without Redis and RabbitMQ.
@@ -8,6 +8,8 @@ PostgreSQL alone, durable (fsync on), without Redis and RabbitMQ.
     http      what it costs to accept a job over HTTP, beside the least that a POST costs
     memory    of the idle processes
     growth    claim, settle and enqueue while jobs pile up, and behind a snapshot that stays open
+              (only when asked for)
+    dispatch  from enqueue to start, told by notification, by Redis behind a pooler, by nobody
               (only when asked for)
 """
 
@@ -23,14 +25,16 @@ from pathlib import Path
 
 from bench import load, machine, over_http, peers, queues, report, stack
 from bench.contestants import BARE_LOOP, MAINSTAY, Contestant, Store
+from bench.dispatch import dispatch
 from bench.engine import STATEMENTS, engine
 from bench.growth import growth
 from bench.workloads import Ring, Size
 from localstack.servers.postgres import PostgresServer
 from localstack.servers.redis import RedisServer
 
-PARTS = ("queue", "engine", "http", "memory", "growth")
-BY_DEFAULT = PARTS[:-1]
+DISPATCHED = 200
+PARTS = ("queue", "engine", "http", "memory", "growth", "dispatch")
+BY_DEFAULT = PARTS[:-2]
 OVER_HTTP = {"http", "memory"}
 SCALED = ("single", "bulk", "drain", "paced", "mixed_s", "seconds")
 SHARED_MEMORY = Path("/dev/shm")
@@ -129,6 +133,8 @@ def main() -> int:
             asyncio.run(engine(server, asked.jobs, statements=asked.statements))
         if "growth" in asked.parts:
             asyncio.run(growth(server, asked.waiting, lanes=asked.shops, pinned_s=asked.pinned))
+        if "dispatch" in asked.parts:
+            asyncio.run(dispatch(server, path, int(asked.scale * DISPATCHED)))
         if OVER_HTTP & set(asked.parts):
             over_http_parts(server, path, asked)
     return 0

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from chassis import migrate
+from localstack.servers.pgbouncer import PgBouncerServer
 from testkit.databases import Databases
 
 
@@ -92,3 +93,14 @@ async def test_a_table_in_use_is_not_waited_for_longer_than_told(
     finally:
         await holder.close(timeout=5)
     assert await migrate.migrate(dsn, tmp_path) == ["0002_b"]
+
+
+async def test_many_at_once_behind_a_pooler_apply_each_once(
+    dsn: str, private_pgbouncer: PgBouncerServer, tmp_path: Path
+) -> None:
+    """Which gives every transaction another session, so that no lock of a session would hold."""
+    write(tmp_path, **{f"_000{n}_a": f"create table a{n} (id int)" for n in range(1, 7)})
+    pooled = private_pgbouncer.database_url(dsn)
+    applied = await asyncio.gather(*(migrate.migrate(pooled, tmp_path) for _ in range(4)))
+    assert sorted(one for each in applied for one in each) == [f"000{n}_a" for n in range(1, 7)]
+    assert await tables(dsn) == {f"a{n}" for n in range(1, 7)}
