@@ -19,7 +19,6 @@ from chassis.kernel import errors
 from queue_service.core.jobs import NewJob, Stored, Verdict
 from queue_service.store import columns
 from queue_service.store.columns import Lane, Lanes, lane_of
-from queue_service.store.columns import text_array as text_array  # noqa: PLC0414
 from queue_service.store.sealing import ARGS, Seals
 from queue_service.store.sealing import NONE as NO_SEALS
 
