@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from chassis.kernel import ids
 from mainstay import handler
 from queue_service.core.attempts import (
+    NO_HANDLER_WAITS,
     Claimed,
     Ended,
     Ending,
@@ -109,9 +110,23 @@ def test_the_handlers_own_delay_wins() -> None:
 def test_without_a_handler_a_job_waits_ever_longer_and_a_day_at_most() -> None:
     waits = [without_handler(JOB._replace(snoozes=n), NOW) for n in (0, 1, 6, 1000)]
     assert waits == [handler.Snooze(s) for s in (5.0, 10.0, 300.0, 300.0)]
-    late = without_handler(JOB, NOW + timedelta(hours=24, seconds=1))
+    late = without_handler(JOB._replace(snoozes=290), NOW + timedelta(hours=24, seconds=1))
     assert isinstance(late, Raised)
     assert (late.type, late.retryable) == ("no_handler", False)
+
+
+def test_an_old_job_that_had_a_handler_until_now_waits_for_it() -> None:
+    met = without_handler(JOB._replace(snoozes=3), NOW + timedelta(days=30))
+    assert met == handler.Snooze(40.0)
+
+
+def test_waiting_for_a_handler_all_day_is_so_many_waits() -> None:
+    waited_s, snoozes = 0.0, 0
+    while isinstance(wait := without_handler(JOB._replace(snoozes=snoozes), NOW), handler.Snooze):
+        waited_s, snoozes = waited_s + wait.delay_s, snoozes + 1
+        if waited_s > 86_400:
+            break
+    assert NO_HANDLER_WAITS <= snoozes < NO_HANDLER_WAITS * 1.1
 
 
 @pytest.mark.parametrize(("age_s", "verb"), [(59.0, Verb.RETRY), (61.0, Verb.FAILED)])

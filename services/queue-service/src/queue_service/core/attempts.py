@@ -13,9 +13,11 @@ from chassis.kernel.clock import rfc3339
 from mainstay import handler
 
 MAX_MESSAGE = 2_000
-# Without a handler a job waits for one to be installed, less and less eagerly, for a day.
+# Without a handler a job waits for one to be installed, less and less eagerly, for a day. One that
+# is older, but has hardly waited so, has met a worker that is behind the others.
 NO_HANDLER_S = (5.0, 300.0)
 NO_HANDLER_FOR = timedelta(hours=24)
+NO_HANDLER_WAITS = 280
 
 
 class Claimed(NamedTuple):
@@ -173,7 +175,7 @@ def settlement(
 
 def without_handler(job: Claimed, now: datetime) -> Ending:
     """Nobody here runs this kind: wait for who does, a day at most."""
-    if now - job.created_at > NO_HANDLER_FOR:
+    if now - job.created_at > NO_HANDLER_FOR and job.snoozes >= NO_HANDLER_WAITS:
         return Raised("no_handler", f"no worker has a handler for {job.kind}", False)
     first_s, longest_s = NO_HANDLER_S
     return handler.Snooze(min(longest_s, first_s * 2.0 ** min(job.snoozes, 16)))

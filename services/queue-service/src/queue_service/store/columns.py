@@ -30,18 +30,18 @@ def columns(jobs: Sequence[NewJob], args: Sequence[Any], lanes: Lanes) -> list[A
         [job.kind for job in jobs],
         [job.fingerprint for job in jobs],
         args,
-        _sparse([job.priority for job in jobs], DEFAULT_PRIORITY),
-        _sparse([job.run_at for job in jobs]),
-        _sparse([job.created_at for job in jobs]),
-        _sparse([job.max_attempts for job in jobs]),
-        _sparse([job.timeout_s for job in jobs]),
-        _sparse([job.notify for job in jobs], False),
+        sparse([job.priority for job in jobs], DEFAULT_PRIORITY),
+        sparse([job.run_at for job in jobs]),
+        sparse([job.created_at for job in jobs]),
+        sparse([job.max_attempts for job in jobs]),
+        sparse([job.timeout_s for job in jobs]),
+        sparse([job.notify for job in jobs], False),
         [text_array(job.tags) for job in jobs] if any(job.tags for job in jobs) else [],
-        _sparse([job.retry for job in jobs]),
-        _sparse([job.batch_id for job in jobs]),
-        _sparse([job.held for job in jobs], False),
+        sparse([job.retry for job in jobs]),
+        sparse([job.batch_id for job in jobs]),
+        sparse([job.held for job in jobs], False),
         [job.scope for job in jobs] if any(job.key is not None for job in jobs) else [],
-        _sparse([job.key for job in jobs]),
+        sparse([job.key for job in jobs]),
         told,
         _since(told),
     ]
@@ -73,8 +73,8 @@ def back_in_place(stored: Sequence[Stored], order: Sequence[int]) -> list[Stored
     return [placed[place] for place in range(len(stored))]
 
 
-def _sparse(values: list[Any], default: Any = None) -> list[Any]:
-    """Nothing where all are the default: encoding arrays is what an enqueue costs most."""
+def sparse(values: list[Any], default: Any = None) -> list[Any]:
+    """Nothing where all are the default: encoding arrays is what a statement costs most."""
     return [] if values.count(default) == len(values) else values
 
 

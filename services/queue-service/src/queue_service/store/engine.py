@@ -19,6 +19,7 @@ from chassis.kernel.clock import rfc3339
 from queue_service.core.attempts import Claimed, Settlement, Status, Verb
 from queue_service.core.lanes import MOST_NEAR, LaneMemory, Look
 from queue_service.core.leasing import Claim, Orphan, WorkerQueue
+from queue_service.store.columns import sparse
 from queue_service.store.sealing import NONE as NO_SEALS
 from queue_service.store.sealing import RESULT, Seals
 
@@ -141,10 +142,10 @@ def _columns(settlements: Sequence[Settlement], seals: Seals) -> list[Any]:
     return [
         [one.id for one in settlements],
         [one.lease_no for one in settlements],
-        [one.verb.value for one in settlements],
-        [one.delay_s for one in settlements],
-        [sealed_result(one, one.result, seals) for one in settlements],
-        [one.error for one in settlements],
+        sparse([one.verb.value for one in settlements], Verb.COMPLETED.value),
+        sparse([one.delay_s for one in settlements], 0.0),
+        sparse([sealed_result(one, one.result, seals) for one in settlements]),
+        sparse([one.error for one in settlements]),
         [one.id for one in settlements if one.unmark],
     ]
 

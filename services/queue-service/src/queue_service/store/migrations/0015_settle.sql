@@ -34,7 +34,8 @@ $$;
 -- to stop comes back as cancelled. p_unmark: jobs whose marks of once() go, since the effect did not
 -- happen or the job is over. Failures are told, other ends of jobs that asked for it. Answers a row
 -- for each that was not settled, by its place from 1: duplicate, when this lease's end is in history
--- already, or lost. After the commit lanes of released jobs must be woken.
+-- already, or lost. Empty arrays after p_leases: all completed, with nothing to tell. After the commit
+-- lanes of released jobs must be woken.
 create or replace function settle_jobs(
     p_ids uuid[], p_leases bigint[], p_verbs text[], p_delays double precision[], p_results jsonb[],
     p_errors jsonb[], p_unmark uuid[]
@@ -67,8 +68,11 @@ begin
         using (
             select id, lease_no, result, error,
                 case when verb in ('completed', 'failed', 'cancelled') then verb end as verb
-            from unnest(p_ids, p_leases, p_verbs, p_results, p_errors)
-                as g (id, lease_no, verb, result, error)
+            from (
+                select id, lease_no, coalesce(verb, 'completed') as verb, result, error
+                from unnest(p_ids, p_leases, p_verbs, p_results, p_errors)
+                    as g (id, lease_no, verb, result, error)
+            ) as said
             order by id
         ) as g
         -- Not `state = 'running'`: that would lead the planner to the index of running jobs.
@@ -132,7 +136,7 @@ begin
                 snoozes = j.snoozes + (h.verb = 'snooze')::integer,
                 kills = j.kills + (h.verb = 'lost' and j.worker is not null)::integer,
                 run_at = case when h.verb in ('retry', 'snooze')
-                    then v_now + make_interval(secs => h.delay_s) else j.run_at end,
+                    then v_now + make_interval(secs => coalesce(h.delay_s, 0)) else j.run_at end,
                 seq = nextval('job_seq'),
                 errors = case when h.error is null then j.errors else j.errors || h.error end,
                 worker = null, lease_until = null, counted = false
