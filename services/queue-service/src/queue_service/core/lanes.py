@@ -73,8 +73,8 @@ class LaneMemory:
         )
 
     def learn(self, look: Look, *, want: int, heads: Sequence[Head], dry: Sequence[int]) -> None:
-        """`heads`: lane, priority and place of each job that came; `dry`: lanes that gave less than
-        their share."""
+        """`heads`: lane, priority and place of each job that came; `dry`: lanes that were found
+        empty."""
         self._is_busy = bool(heads)
         counts, places = self._counts, self._heads
         for lane, priority, seq in heads:

@@ -1,8 +1,9 @@
 """Has fresh jobs given to this worker while it is idle, so that they start after one commit.
 
-Credit is offered after a look that found nothing; under load there is none. What is given while no
-hand is free goes back at once, and so does what never arrives, with the beats. Nothing is offered
-before the line by which jobs come has been heard: a pooler may carry everything but notifications.
+Credit is offered after a look that found nothing; under load there is none. What is given while all
+hands are busy for longer goes back at once, and so does what never arrives, with the beats. Nothing
+is offered before the line by which jobs come has been heard: a pooler may carry everything but
+notifications.
 """
 
 import asyncio
@@ -138,7 +139,7 @@ class HandOffs(lifecycle.Loop):
         producer = self._producers(job.queue)
         if producer is None or worker != self._worker() or self._attempts.knows(job):
             metrics.HANDED.labels("ignored").inc()
-        elif producer.free > 0:
+        elif producer.starts_soon:
             metrics.HANDED.labels("started").inc()
             producer.hand([job])
         else:

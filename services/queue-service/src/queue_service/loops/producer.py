@@ -78,6 +78,11 @@ class Producer(lifecycle.Loop):
             return 0
         return self.queue.concurrency - self._running - len(self._waiting)
 
+    @property
+    def starts_soon(self) -> bool:
+        """Would one more start about as soon as what is claimed ahead?"""
+        return not self._is_draining and self.free + self._ahead() > 0
+
     async def run_once(self) -> bool:
         """Settle and claim once. True while there is more of either to do at once."""
         if not self.queue.concurrency:

@@ -100,7 +100,7 @@ end $$;
 -- p_heads: see peek_lanes. p_debt_lanes, p_debts: jobs taken of lanes while others held them, still
 -- to be paid for.
 -- Jobs come in turns between lanes, in each by priority and place. Rows without o_id tell of lanes,
--- by o_kind: `dry`, gave less than its share or had jobs moved out of it: it must be woken
+-- by o_kind: `dry`, was found empty or had jobs moved out of it: it must be woken
 -- (wake_lanes) after this has been committed; `paid`, no longer owed for; `owed`, o_attempt jobs
 -- of it are to be paid for.
 create function take_jobs(
@@ -324,7 +324,8 @@ begin
         vtime = greatest(l.vtime, v_floor) + (
             g.taken + coalesce(p_debts[array_position(p_debt_lanes, l.id)], 0)) / l.weight,
         running = case when l.cap is null then l.running else l.running + g.taken end,
-        active = not g.dry
+        -- One that gave something may be given something: it sleeps when it is found empty.
+        active = not g.dry or g.taken > 0
     from unnest(v_lanes[:v_own], v_taken[:v_own], v_dry[:v_own]) as g (id, taken, dry)
     where l.id = g.id;
     -- A limit that was set since has counted none of these: it waited for the lanes, or was there
@@ -342,7 +343,7 @@ begin
         with ordinality as g (id, taken, moved, dry, n)
     cross join unnest(array['dry', 'paid', 'owed']) as t (told)
     where case t.told
-        when 'dry' then n <= v_own and (g.dry or g.moved > 0)
+        when 'dry' then n <= v_own and (g.dry and g.taken = 0 or g.moved > 0)
         when 'paid' then n <= v_own and g.id = any(p_debt_lanes)
         else n > v_own and g.taken > 0 end;
 end $$;
