@@ -29,6 +29,7 @@ import orjson
 import redis.asyncio
 
 from bench import machine
+from bench.adapters.adapter import WARM_UP
 from bench.contestants import Contestant, Store, node_of
 from bench.load import LoadError
 from localstack.home import ROOT
@@ -150,10 +151,11 @@ class Round:
         await self._reset()
         async with self._worker():
             await self._warm()
-            await self._load("paced", self._ring.size.paced, EVERY_MS)
-            if not await self._until_started(self._ring.size.paced, FINISH_WITHIN_S):
-                raise LoadError(f"{self._started()} of {self._ring.size.paced} jobs were started")
-            took = sorted((start - call) * 1000 for call, start in self._records())
+            jobs = self._ring.size.paced
+            await self._load("paced", jobs, EVERY_MS)
+            if not await self._until_started(WARM_UP + jobs, FINISH_WITHIN_S):
+                raise LoadError(f"{self._started()} of {WARM_UP + jobs} jobs were started")
+            took = sorted((start - call) * 1000 for call, start in sorted(self._records())[-jobs:])
         return Figure(p50_ms=took[len(took) // 2], p99_ms=took[int(len(took) * 0.99)])
 
     async def mixed(self) -> Figure:
@@ -226,7 +228,7 @@ class Round:
     async def _warm(self) -> None:
         """Plans are made, connections open; then it is idle again."""
         await self._load("paced", 5, EVERY_MS)
-        if not await self._until_started(5, START_WITHIN_S):
+        if not await self._until_started(WARM_UP + 5, START_WITHIN_S):
             raise LoadError(f"runs nothing: {self._last_words()}")
         await asyncio.sleep(SETTLED_S)
         self._clear()

@@ -11,6 +11,7 @@ export const require = createRequire(`${process.env.BENCH_NODE}/`);
 
 const SHOPS = Number(process.env.BENCH_SHOPS ?? 200);
 const WARM_UP = 200;
+const IDLE_MS = 1000;
 const CALLERS = 50;
 
 let file;
@@ -79,6 +80,8 @@ const LOADS = {
     return watch.read(sent);
   },
   async paced(adapter, jobs, everyMs) {
+    await calls(adapter, 1, (sent) => sent < WARM_UP);
+    await sleep(IDLE_MS);
     const watch = stopwatch();
     for (let number = 0; number < jobs; number += 1) {
       await sleep(Math.max(0, number * everyMs - watch.seconds() * 1000));

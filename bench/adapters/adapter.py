@@ -3,7 +3,7 @@
     prepare                       make an empty store ready
     single JOBS CALLERS SECONDS   W1: a call for each job, so many callers at once, one process
     bulk JOBS PIECE SECONDS       W2, and the filling of W3
-    paced JOBS EVERY_MS           W4
+    paced JOBS EVERY_MS           W4, after 200 jobs that do not count
     mixed SECONDS BACKLOG         W5: as W1, with at most so many jobs waiting
     work                          the worker, until it is told to stop
 
@@ -34,6 +34,7 @@ KIND = "bench.noop"
 CONCURRENCY = 20
 CONNECTIONS = 20
 WARM_UP = 200
+IDLE_S = 1.0
 LOOK_S = 0.001
 
 Args = dict[str, Any]
@@ -115,6 +116,9 @@ async def bulk(adapter: Adapter, jobs: int, piece: int, seconds: float) -> Load:
 
 
 async def paced(adapter: Adapter, jobs: int, every_ms: float) -> Load:
+    """Of a caller that has called before, and a worker that has been idle for a while."""
+    await _calls(adapter, 1, lambda sent: sent < WARM_UP)
+    await asyncio.sleep(IDLE_S)
     watch = Stopwatch()
     for number in range(jobs):
         await asyncio.sleep(max(0.0, number * every_ms / 1000 - watch.seconds))
