@@ -147,6 +147,7 @@ def source_of_variables() -> set[str]:
         ROOT / "handlers" / "marketing" / "src" / "marketing" / "settings.py",
         ROOT / "shared" / "localstack" / "src" / "localstack" / "servers" / "postgres_binaries.py",
         ROOT / "deploy" / "docker" / "prepare.py",
+        ROOT / "tests" / "chaos" / "test_long_days.py",
         ROOT / "docker-compose.yml",
     ]
     text = "\n".join(path.read_text() for path in places)

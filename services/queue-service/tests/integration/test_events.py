@@ -166,6 +166,6 @@ async def test_the_event_comes_over_the_bus(start: Any, amqp_url: str) -> None:
     async def is_forgotten() -> bool:
         return SECRET not in await stored(service, SHOP)
 
-    await eventually(is_sent, within_s=15)
-    await eventually(is_forgotten, within_s=10)
+    await eventually(is_sent, within_s=30)
+    await eventually(is_forgotten, within_s=30)
     await connection.close()

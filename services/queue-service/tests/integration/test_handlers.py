@@ -2,6 +2,7 @@
 strangers, and what becomes of those that do not stop."""
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -23,6 +24,7 @@ from marketing.handlers import HANDLERS as MARKETING
 from queue_service import worker
 from queue_service.loops import recycler
 from queue_service.settings import WorkerSettings
+from queue_service.store import running
 from queue_service.store.engine import SETTINGS as PINNED
 from testkit.signals import eventually
 
@@ -188,6 +190,62 @@ async def test_how_many_wait_is_that_of_the_jobs_own_lane(begin: Start, service:
     await begin(of(call))
     job = await ended(service, await put(service, shop="a.x"))
     assert job["result"] == {"own": 3, "other": 1, "few": 2, "none": 0}
+
+
+async def test_what_was_put_off_waits_too_but_not_what_is_to_run_later(
+    begin: Start, service: Any
+) -> None:
+    """A campaign that is paced is held back by its messages that wait for their turn."""
+
+    async def call(args: Any, ctx: handler.Context) -> Any:
+        if args.get("is_limited"):
+            return handler.Snooze(600.0)
+        return {"all": await ctx.waiting("work"), "few": await ctx.waiting("work", limit=2)}
+
+    await begin(of(call))
+    limited = [await put(service, shop="a.x", args={"is_limited": True}) for _ in range(3)]
+    await put(service, shop="b.x", args={"is_limited": True})
+    await put(service, shop="a.x", delay_s=600)
+    put_off = "select count(*) from queue_job where state = 'scheduled' and snoozes > 0"
+
+    async def are_put_off() -> bool:
+        return bool((await service.fetch(put_off))[0][0] == len(limited) + 1)
+
+    await eventually(are_put_off)
+    job = await ended(service, await put(service, shop="a.x"))
+    assert job["result"] == {"all": 3, "few": 2}
+
+
+async def test_counting_who_waits_costs_what_is_counted(
+    service: Any, database: postgres.Database
+) -> None:
+    """Beside 50,000 that are to run later, and statistics that know nothing of them."""
+    await put(service, queue="default", shop="a.x")
+    await database.execute("alter table queue_job set (autovacuum_enabled = off)")
+    for snoozes, rows in ((0, 50_000), (1, 3_000)):
+        await database.execute(
+            "insert into queue_job (id, lane, queue, kind, shop, state, priority, max_attempts,"
+            " run_at, created_at, fingerprint, args, snoozes)"
+            " select gen_random_uuid(), l.id, 'default', 'k', 'a.x', 'scheduled', 5, 5,"
+            " now() + interval '1 hour', now(), 'f', '{}', $1"
+            " from lane l, generate_series(1, $2::integer) where l.queue = 'default'",
+            snoozes,
+            rows,
+        )
+    lookups = running.PostgresLookups(database)
+    assert await lookups.waiting("default", "a.x", limit=10_000) == 3_001
+    assert await lookups.waiting("default", "a.x", limit=1_000) == 1_000
+    async with database.connection() as connection:
+        for limit, most in ((10_000, 3_500), (100, 300)):
+            (row,) = await connection.fetch(
+                f"explain (analyze, buffers, format json) {running.SQL.waiting}",
+                "default",
+                "a.x",
+                limit,
+            )
+            plan = row[0][0]["Plan"]
+            assert "Seq Scan on queue_job" not in json.dumps(plan)
+            assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < most, plan
 
 
 async def test_urls_of_strangers_lead_nowhere_inside(begin: Start, service: Any) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from chassis.kernel import ids
 from mainstay import handler
 from queue_service.core.attempts import (
+    MAX_DELAY_S,
     NO_HANDLER_WAITS,
     Claimed,
     Ended,
@@ -108,21 +109,27 @@ def test_the_handlers_own_delay_wins() -> None:
 
 
 def test_without_a_handler_a_job_waits_ever_longer_and_a_day_at_most() -> None:
-    waits = [without_handler(JOB._replace(snoozes=n), NOW) for n in (0, 1, 6, 1000)]
+    waits = [without_handler(JOB._replace(snoozes=n), NOW, lacking_s=0.0) for n in (0, 1, 6, 1000)]
     assert waits == [handler.Snooze(s) for s in (5.0, 10.0, 300.0, 300.0)]
-    late = without_handler(JOB._replace(snoozes=290), NOW + timedelta(hours=24, seconds=1))
+    late = without_handler(
+        JOB._replace(snoozes=290), NOW + timedelta(hours=24, seconds=1), lacking_s=3600.0
+    )
     assert isinstance(late, Raised)
     assert (late.type, late.retryable) == ("no_handler", False)
 
 
 def test_an_old_job_that_had_a_handler_until_now_waits_for_it() -> None:
-    met = without_handler(JOB._replace(snoozes=3), NOW + timedelta(days=30))
-    assert met == handler.Snooze(40.0)
+    late = NOW + timedelta(days=30)
+    assert without_handler(JOB._replace(snoozes=3), late, lacking_s=9e9) == handler.Snooze(40.0)
+    # Its own waits may have been many; but this worker may have been started a minute ago.
+    assert without_handler(JOB._replace(snoozes=999), late, lacking_s=60.0) == handler.Snooze(300.0)
 
 
 def test_waiting_for_a_handler_all_day_is_so_many_waits() -> None:
     waited_s, snoozes = 0.0, 0
-    while isinstance(wait := without_handler(JOB._replace(snoozes=snoozes), NOW), handler.Snooze):
+    while isinstance(
+        wait := without_handler(JOB._replace(snoozes=snoozes), NOW, lacking_s=0.0), handler.Snooze
+    ):
         waited_s, snoozes = waited_s + wait.delay_s, snoozes + 1
         if waited_s > 86_400:
             break
@@ -135,3 +142,9 @@ def test_a_job_that_is_too_old_is_not_tried_again(age_s: float, verb: Verb) -> N
     ended = Ended(Raised("boom", "it broke", True), job.created_at + timedelta(seconds=age_s), 0.1)
     assert settlement(job, ended).verb is verb
     assert settlement(JOB, ended).verb is Verb.RETRY
+
+
+@pytest.mark.parametrize("delay_s", [1e12, float("inf")])
+def test_nothing_is_put_off_beyond_the_calendar(delay_s: float) -> None:
+    for outcome in (handler.Snooze(delay_s), handler.Retry(delay_s=delay_s)):
+        assert settle(outcome).delay_s == MAX_DELAY_S

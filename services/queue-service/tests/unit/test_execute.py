@@ -37,6 +37,8 @@ class Leases:
         return None if self.lost else self.marks.setdefault(name, lease_no)
 
     async def progress(self, job_id: UUID, lease_no: int, value: Mapping[str, Any]) -> None:
+        if self.fails and self.written:
+            raise errors.Unavailable("away")
         self.written.append(value)
 
 
@@ -73,7 +75,7 @@ def surroundings(leases: Leases | None = None) -> Surroundings:
 
 
 async def run(
-    of: handler.Handler[Any] | None,
+    of: handler.Handler[Any],
     *,
     leases: Leases | None = None,
     job: Claimed = JOB,
@@ -239,3 +241,21 @@ def test_a_context_costs_little() -> None:
         return (time.process_time() - started) * 1000
 
     assert min(of_a_thousand() for _ in range(20)) < 4.0, "µs each"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "ending"),
+    [
+        (handler.Completed({"done": 1}), handler.Completed({"done": 1})),
+        (handler.Snooze(5.0), Raised("unavailable", "away", True)),
+    ],
+)
+async def test_what_is_done_is_done_though_its_last_progress_is_lost(
+    outcome: handler.Outcome, ending: Ending
+) -> None:
+    async def call(args: Any, ctx: handler.Context) -> handler.Outcome:
+        await ctx.progress({"row": 1})
+        await ctx.progress({"row": 2})
+        return outcome
+
+    assert await run(of(call), leases=Leases(fails=1)) == ending

@@ -38,7 +38,8 @@ class Claims:
         return [Status.SETTLED] * len(settlements), jobs, []
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Status]:
-        raise AssertionError("only strangers are settled apart")
+        self.settled += settlements
+        return [Status.SETTLED] * len(settlements)
 
     async def wake(self, lanes: Sequence[int]) -> bool:
         return False
@@ -153,3 +154,41 @@ async def test_a_drain_interrupts_what_will_not_end_and_gives_back_what_has_not_
         await begun.wait()
         await producer.drain(grace_s=0.05, interrupt_s=2)
         assert {one.verb.value for one in claims.settled} == {"release"}
+
+
+async def test_a_hand_whose_handler_does_not_stop_is_replaced() -> None:
+    claims, never = Claims(3), asyncio.Event()
+    stubborn = claims.left[0].id
+
+    @handler(JOB.kind, timeout_s=0.01)
+    async def stays(_args: dict[str, Any], ctx: Context) -> None:
+        while ctx.job.id == stubborn and not never.is_set():
+            try:
+                await never.wait()
+            except asyncio.CancelledError:
+                continue
+
+    async with at_work(claims, stays, concurrency=1) as producer:
+        while not await producer._attempts.abandon(overdue_s=0.0):
+            await asyncio.sleep(0.01)
+        await until_settled(claims, 3)
+        assert producer.free == 1
+        assert [one.verb.value for one in claims.settled] == ["retry", "completed", "completed"]
+        never.set()
+
+
+async def test_what_came_by_two_ways_and_cannot_start_soon_goes_back() -> None:
+    claims, release = Claims(2), asyncio.Event()
+
+    @handler(JOB.kind)
+    async def waits(_args: dict[str, Any], _ctx: Context) -> None:
+        await release.wait()
+
+    async with at_work(claims, waits, concurrency=2) as producer:
+        while producer.free:
+            await asyncio.sleep(0)
+        producer.hand(JOB._replace(id=uuid4()) for _ in range(3))
+        await until_settled(claims, 3)
+        assert {one.verb.value for one in claims.settled} == {"release"}
+        release.set()
+        await until_settled(claims, 5)

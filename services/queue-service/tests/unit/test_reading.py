@@ -29,6 +29,7 @@ class Store:
     def __init__(self, *jobs: Job) -> None:
         self.jobs = {job.id: job for job in jobs}
         self.broken: set[UUID] = set()
+        self.error: Exception = SealBroken()
         self.asked: list[int] = []
         self.go = asyncio.Event()
         self.go.set()
@@ -37,7 +38,7 @@ class Store:
         self.asked.append(len(job_ids))
         await self.go.wait()
         if self.broken & set(job_ids):
-            raise SealBroken
+            raise self.error
         return {job_id: self.jobs[job_id] for job_id in job_ids if job_id in self.jobs}
 
 
@@ -84,3 +85,15 @@ async def test_a_store_that_hangs_is_unavailable_within_the_readers_time() -> No
         await reading(store).get(ids.new_id(), shop=None)
     assert raised.value.code == "database_unavailable"
     store.go.set()
+
+
+async def test_a_row_that_nothing_can_read_harms_its_own_reader_alone() -> None:
+    good, bad = a_job(), a_job()
+    store = Store(good, bad)
+    store.broken, store.error = {bad.id}, OverflowError("year 10000")
+    jobs = reading(store)
+    told = await asyncio.gather(
+        jobs.get(good.id, shop=None), jobs.get(bad.id, shop=None), return_exceptions=True
+    )
+    assert told[0] == good
+    assert isinstance(told[1], Exception)

@@ -7,6 +7,7 @@ ones, and it cannot go unready before its sockets close.
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ log = logs.get(__name__)
 # Longer than the 60 s of common balancers: the server must outlive their idle connections.
 KEEPALIVE_TIMEOUT_S = 75.0
 PARENT_CHECK_S = 1.0
+REFUSE_S = 2.0
 # Requests in flight are many objects that die young: looking through them often finds nothing.
 GC_YOUNG = 10_000
 
@@ -62,7 +64,22 @@ async def _serve(create_app: Callable[[], web.Application], settings: Settings) 
         await ops.cleanup()
         await supervisor.stop()
     log.info("stopped", code=code)
+    await _end_what_is_left(code)
     return code
+
+
+async def _end_what_is_left(code: int) -> None:
+    """Everything is closed: work that refuses to be cancelled must not keep the process."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if not left:
+        return
+    _, refusing = await asyncio.wait(left, timeout=REFUSE_S)
+    if refusing:
+        log.error("tasks_refuse_to_end", tasks=sorted(task.get_name() for task in refusing))
+        logging.shutdown()
+        os._exit(code)
 
 
 def _runner(app: web.Application, settings: Settings) -> web.AppRunner:

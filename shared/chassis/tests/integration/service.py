@@ -48,6 +48,17 @@ async def ends() -> None:
     raise RuntimeError("a bug")
 
 
+async def refuses() -> None:
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            write("never")
+
+
+_refusing: asyncio.Task[None] | None = None
+
+
 def create(what: str) -> web.Application:
     app = application.base_app(service="small", version="1", public=what != "worker")
     operation = Operation(
@@ -58,7 +69,14 @@ def create(what: str) -> web.Application:
     app.cleanup_ctx.append(resource("second", fails=what == "second"))  # type: ignore[arg-type]
     if what == "task":
         app.on_startup.append(_spawn)
+    if what == "stubborn":
+        app.on_startup.append(_refuse)
     return app
+
+
+async def _refuse(_app: web.Application) -> None:
+    global _refusing
+    _refusing = asyncio.create_task(refuses(), name="refuses")
 
 
 async def _spawn(app: web.Application) -> None:

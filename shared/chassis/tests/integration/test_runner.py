@@ -119,6 +119,16 @@ async def test_a_task_that_ends_by_itself_ends_the_process_with_code_1(small: Sm
     assert '"event":"task_ended"' in said
 
 
+async def test_what_refuses_to_end_does_not_keep_the_process(small: Small) -> None:
+    await small.start("stubborn")
+    await eventually(small.ready)
+    small.tell()
+    code, said = await small.ended()
+    assert code == 0
+    assert small.lines()[-3:] == ["close second", "close first", "never"]
+    assert '"tasks":["refuses"]' in said
+
+
 async def test_a_resource_that_cannot_be_opened_closes_those_before_it(small: Small) -> None:
     await small.start("second")
     code, said = await small.ended()

@@ -103,7 +103,7 @@ async def _lease(request: web.Request, queue: str, asked: wire.LeaseAsk) -> list
 def _leased(request: web.Request, one: Leased, worker: str | None) -> dict[str, Any]:
     token = request.app[keys.LEASES].tokens.issue(one.job.id, one.lease_no)
     lease = {"token": token, "until": rfc3339(one.until)}
-    return {**render.job(one.job), "worker": worker, "lease": lease}
+    return {**render.job(one.job), "worker": worker, "snoozes": one.snoozes, "lease": lease}
 
 
 async def _require_pulled(request: web.Request, queue: str) -> None:

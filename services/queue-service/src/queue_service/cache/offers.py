@@ -77,7 +77,11 @@ class RedisAnnouncer:
     async def run(self) -> None:
         while True:
             await self._arrived.wait()
-            await self.run_once()
+            try:
+                await self.run_once()
+            except Exception as error:
+                # Whatever the driver means by it: jobs are found without being told of.
+                log.warning("announce_failed", exc_info=error)
 
     async def run_once(self) -> None:
         self._arrived.clear()

@@ -13,11 +13,15 @@ from chassis.kernel.clock import rfc3339
 from mainstay import handler
 
 MAX_MESSAGE = 2_000
+# Whoever puts a job off for longer means never, and the calendar ends.
+MAX_DELAY_S = 10 * 365 * 86_400.0
 # Without a handler a job waits for one to be installed, less and less eagerly, for a day. One that
-# is older, but has hardly waited so, has met a worker that is behind the others.
+# is older, but has hardly waited so, or meets a worker that has just been started, may have met one
+# that is behind the others.
 NO_HANDLER_S = (5.0, 300.0)
 NO_HANDLER_FOR = timedelta(hours=24)
 NO_HANDLER_WAITS = 280
+LACKING_FOR_S = 3600.0
 
 
 class Claimed(NamedTuple):
@@ -154,7 +158,7 @@ def settlement(
                 id=job.id,
                 lease_no=job.lease_no,
                 verb=Verb.SNOOZE,
-                delay_s=max(0.0, delay_s),
+                delay_s=_bounded(delay_s),
                 unmark=True,
             )
         case handler.Cancel(reason):
@@ -173,9 +177,13 @@ def settlement(
             assert_never(ended.ending)
 
 
-def without_handler(job: Claimed, now: datetime) -> Ending:
-    """Nobody here runs this kind: wait for who does, a day at most."""
-    if now - job.created_at > NO_HANDLER_FOR and job.snoozes >= NO_HANDLER_WAITS:
+def without_handler(job: Claimed, now: datetime, *, lacking_s: float) -> Ending:
+    """Nobody here has run this kind for `lacking_s`: wait for who does, a day at most."""
+    if (
+        now - job.created_at > NO_HANDLER_FOR
+        and job.snoozes >= NO_HANDLER_WAITS
+        and lacking_s >= LACKING_FOR_S
+    ):
         return Raised("no_handler", f"no worker has a handler for {job.kind}", False)
     first_s, longest_s = NO_HANDLER_S
     return handler.Snooze(min(longest_s, first_s * 2.0 ** min(job.snoozes, 16)))
@@ -205,7 +213,7 @@ def _again(
         id=job.id,
         lease_no=job.lease_no,
         verb=Verb.RETRY,
-        delay_s=max(0.0, delay_s),
+        delay_s=_bounded(delay_s),
         error=error_of(job.attempt, ended, raised),
         unmark=unmark,
     )
@@ -224,6 +232,10 @@ def _final(job: Attempt, ended: Ended, verb: Verb, raised: Raised) -> Settlement
         error=error_of(job.attempt, ended, raised),
         unmark=_may_be_marked(job, ended),
     )
+
+
+def _bounded(delay_s: float) -> float:
+    return min(max(0.0, delay_s), MAX_DELAY_S)
 
 
 def _may_be_marked(job: Attempt, ended: Ended) -> bool:

@@ -7,17 +7,17 @@ from typing import Any
 from chassis.kernel import errors
 from chassis.kernel.clock import Clock
 from mainstay import handler
-from queue_service.core.attempts import Claimed, Ended, Ending, Interrupted, Raised, without_handler
+from queue_service.core.attempts import Claimed, Ended, Ending, Interrupted, Raised
 from queue_service.core.context import JobContext, LeaseLost
 from queue_service.core.stepping import resumed
 
 
 async def execute(
-    of: handler.Handler[Any] | None, job: Claimed, ctx: JobContext, *, clock: Clock
+    of: handler.Handler[Any], job: Claimed, ctx: JobContext, *, clock: Clock
 ) -> Ended:
     """Always an ending; raises LeaseLost, and CancelledError only when cancelled from outside."""
     started = time.monotonic()
-    ending = without_handler(job, clock.now()) if of is None else await _attempt(of, job, ctx)
+    ending = await _attempt(of, job, ctx)
     return Ended(ending, clock.now(), time.monotonic() - started, ctx.is_marked)
 
 
@@ -33,7 +33,7 @@ async def _attempt(of: handler.Handler[Any], job: Claimed, ctx: JobContext) -> E
             limit = asyncio.timeout(ctx.remaining_s())
             async with limit:
                 outcome = await resumed(running, waits_for)
-        await ctx.flush_progress()
+        await _flush_progress(ctx, outcome)
         return outcome
     except LeaseLost:
         raise
@@ -52,3 +52,12 @@ async def _attempt(of: handler.Handler[Any], job: Claimed, ctx: JobContext) -> E
             within = f"{job.timeout_s or of.timeout_s:g} s"
             return Raised("timeout", f"not done within {within}", retryable=True)
         return Raised(type(error).__name__, str(error), retryable=True)
+
+
+async def _flush_progress(ctx: JobContext, outcome: handler.Outcome) -> None:
+    """What has been done is done, whether its last progress can be written down or not."""
+    try:
+        await ctx.flush_progress()
+    except (errors.Unavailable, asyncio.CancelledError):
+        if not isinstance(outcome, handler.Completed):
+            raise

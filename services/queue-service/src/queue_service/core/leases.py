@@ -55,6 +55,7 @@ class Leased:
     job: Job
     lease_no: int
     until: datetime
+    snoozes: int
     is_broken: bool = False
 
 

@@ -30,15 +30,15 @@ class Jobs:
             raise errors.Unavailable("not read in time", code="database_unavailable") from None
         return _shown(job, shop)
 
-    async def _read_many(self, job_ids: Sequence[UUID]) -> list[Job | errors.Fault | None]:
+    async def _read_many(self, job_ids: Sequence[UUID]) -> list[Job | Exception | None]:
         try:
             found = await self._opened.many(job_ids)
         except errors.Unavailable:
             raise
-        except errors.Fault as fault:
+        except Exception as error:  # noqa: BLE001 - its reader gets it
             if len(job_ids) == 1:
-                return [fault]
-            # What cannot be opened harms its own reader alone.
+                return [error]
+            # What cannot be read harms its own reader alone.
             return [one for job_id in job_ids for one in await self._read_many([job_id])]
         return [found.get(job_id) for job_id in job_ids]
 

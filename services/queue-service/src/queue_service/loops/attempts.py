@@ -4,16 +4,25 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
 from chassis import logs
 from chassis.crypto import SealBroken
 from chassis.kernel.clock import Clock
+from chassis.web import trace
 from mainstay.handler import Cancel, Handler
 from queue_service import metrics
-from queue_service.core.attempts import Claimed, Ended, Raised, Settlement, Verb, settlement
+from queue_service.core.attempts import (
+    Claimed,
+    Ended,
+    Raised,
+    Settlement,
+    Verb,
+    settlement,
+    without_handler,
+)
 from queue_service.core.context import IsMine, JobContext, LeaseLost
 from queue_service.core.execute import execute
 from queue_service.core.leasing import Settlements
@@ -26,6 +35,7 @@ STRANGER_AFTER_S = 6.0
 # What was handed over is told at once: by the next beat it was lost.
 HANDED_STRANGER_AFTER_S = 1.5
 MAX_RETURNED = 10_000
+MAX_LACKING = 10_000
 
 Lease = tuple[UUID, int]
 
@@ -36,12 +46,14 @@ class ContextOf(Protocol):
 
 @dataclass(slots=True)
 class Hold:
-    """One job in our hands. `ctx` is there while it runs."""
+    """One job in our hands. `ctx` is there while it runs, `let_go` while it waits: whoever runs it
+    is no longer to be counted on."""
 
     job: Claimed
     is_lost: bool = False
     is_cancelled: bool = False
     ctx: JobContext | None = None
+    let_go: Callable[[], None] | None = None
 
     def tell(self) -> None:
         if self.ctx is not None:
@@ -73,6 +85,8 @@ class Attempts:
         self.never_came = 0
         self._returning: set[asyncio.Task[None]] = set()
         self._abandoned: list[Hold] = []
+        # Since when jobs of a kind have been met that nothing here can run.
+        self._lacking: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._holds)
@@ -93,6 +107,7 @@ class Attempts:
     async def run(self, hold: Hold, *, max_age_s: float | None) -> Settlement | None:
         """What is to be written down about it. None: the lease may be gone, nothing counts."""
         job = hold.job
+        trace.forget()
         if hold.is_lost or not self._is_believed():
             self.drop(hold)
             return None
@@ -146,14 +161,16 @@ class Attempts:
         late = [
             hold
             for hold in self._holds.values()
-            if hold.ctx is not None and hold.ctx.deadline < before and not hold.is_lost
+            if hold.ctx is not None and hold.ctx.deadline < before
         ]
-        if late:
-            await self._store.settle([self._timed_out(hold) for hold in late])
+        if ours := [hold for hold in late if not hold.is_lost]:
+            await self._store.settle([self._timed_out(hold) for hold in ours])
         for hold in late:
             log.error("handler_abandoned", job_id=str(hold.job.id), kind=hold.job.kind)
             hold.is_lost = True
             self.drop(hold)
+            if hold.let_go is not None:
+                hold.let_go()
         self._abandoned = [hold for hold in (*self._abandoned, *late) if hold.ctx is not None]
         return len(self._abandoned)
 
@@ -179,9 +196,17 @@ class Attempts:
             return Ended(expired, now, 0.0)
         of = self._handlers.get(job.kind)
         if of is None:
-            metrics.WITHOUT_HANDLER.labels(job.queue).inc()
+            return self._without_handler(job, now)
         hold.ctx = self._context_of(job, of, self._is_mine)
         return await execute(of, job, hold.ctx, clock=self._clock)
+
+    def _without_handler(self, job: Claimed, now: datetime) -> Ended:
+        metrics.WITHOUT_HANDLER.labels(job.queue).inc()
+        if len(self._lacking) > MAX_LACKING:
+            self._lacking.clear()
+        met = time.monotonic()
+        lacking_s = met - self._lacking.setdefault(job.kind, met)
+        return Ended(without_handler(job, now, lacking_s=lacking_s), now, 0.0)
 
     def _give_back_stranger(self, job_id: UUID, lease_no: int) -> None:
         log.warning("stranger_released", job_id=str(job_id))

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from uuid import UUID
 
 from chassis import lifecycle, logs
@@ -58,6 +59,8 @@ class Producer(lifecycle.Loop):
         self._waiting: deque[Hold] = deque()
         self._ended: list[tuple[Hold, Settlement]] = []
         self._hands: set[asyncio.Task[None]] = set()
+        # Of handlers that do not stop: no longer counted, nor waited for.
+        self._gone: set[asyncio.Task[None]] = set()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._running = 0
         self._held_up = 0
@@ -113,6 +116,9 @@ class Producer(lifecycle.Loop):
         self._waiting.extend(map(self._attempts.take, jobs))
         if self._is_draining or not self.queue.concurrency:
             self._give_back()
+        else:
+            # What came by two ways at once, or was claimed ahead of jobs that now take longer.
+            self._give_back(keep=max(0, self.queue.concurrency + self._ahead() - self._running))
         self._call_hands()
 
     def refuse(self, job: Claimed) -> None:
@@ -143,9 +149,9 @@ class Producer(lifecycle.Loop):
             self.wake()
             await asyncio.sleep(SETTLE_POLL_S)
 
-    def _give_back(self) -> None:
-        while self._waiting:
-            hold = self._waiting.popleft()
+    def _give_back(self, *, keep: int = 0) -> None:
+        while len(self._waiting) > keep:
+            hold = self._waiting.pop()
             job = hold.job
             self._end(hold, Settlement(id=job.id, lease_no=job.lease_no, verb=Verb.RELEASE))
 
@@ -180,6 +186,7 @@ class Producer(lifecycle.Loop):
 
     def _hand_gone(self, hand: asyncio.Task[None]) -> None:
         self._hands.discard(hand)
+        self._gone.discard(hand)
         if not hand.cancelled() and (error := hand.exception()) is not None:
             log.error("hand_broke", queue=self.queue.name, exc_info=error)
         self._call_hands()
@@ -187,7 +194,8 @@ class Producer(lifecycle.Loop):
     async def _work(self) -> None:
         """One hand: a job at a time, until there are too many hands."""
         done = 0
-        while len(self._hands) <= self.queue.concurrency and not self._is_draining:
+        me = _me()
+        while me in self._hands and self._may_go_on():
             if not self._waiting:
                 free = asyncio.get_running_loop().create_future()
                 self._idle.append(free)
@@ -197,6 +205,9 @@ class Producer(lifecycle.Loop):
             done += 1
             if done % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
+
+    def _may_go_on(self) -> bool:
+        return len(self._hands) <= self.queue.concurrency and not self._is_draining
 
     async def _run(self, hold: Hold) -> None:
         self._running += 1
@@ -208,7 +219,7 @@ class Producer(lifecycle.Loop):
             self._attempts.drop(hold)
             raise
         finally:
-            self._running -= 1
+            self._running -= _me() not in self._gone
             self._learn(time.monotonic() - started)
         if settlement is not None:
             self._end(hold, settlement)
@@ -223,11 +234,22 @@ class Producer(lifecycle.Loop):
             settlement: Settlement | None = done.value
             return settlement
         self._held_up += 1
+        hold.let_go = partial(self._let_go, _me())
         self._call_hands()
         try:
             return await resumed(attempt, waits_for)
         finally:
-            self._held_up -= 1
+            hold.let_go = None
+            self._held_up -= _me() not in self._gone
+
+    def _let_go(self, hand: asyncio.Task[None]) -> None:
+        """Another hand may be hired in its place."""
+        self._hands.discard(hand)
+        self._gone.add(hand)
+        self._running -= 1
+        self._held_up -= 1
+        self._call_hands()
+        self.wake()
 
     def _end(self, hold: Hold, settlement: Settlement) -> None:
         self._ended.append((hold, settlement))
@@ -252,6 +274,12 @@ class Producer(lifecycle.Loop):
                 )
         for outcome, count in outcomes.items():
             metrics.finished(self.queue.name, outcome).inc(count)
+
+
+def _me() -> asyncio.Task[None]:
+    me = asyncio.current_task()
+    assert me is not None
+    return me
 
 
 def _released(ended: Iterable[tuple[Hold, Settlement]]) -> list[int]:

@@ -113,4 +113,5 @@ def _leased(row: Any, seals: Seals) -> Leased:
             known["args"], is_broken = {}, True
     del known["o_dry"], known["lane"]
     lease_no, until = known.pop("lease_no"), known.pop("lease_until")
-    return Leased(Job(**known), lease_no, until, is_broken)
+    snoozes = known.pop("snoozes")
+    return Leased(Job(**known), lease_no, until, snoozes, is_broken)

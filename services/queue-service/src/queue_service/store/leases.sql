@@ -6,7 +6,7 @@ select
     o_dry, (o_job).id, (o_job).lease_no, (o_job).lease_until, (o_job).lane, (o_job).queue,
     (o_job).kind, (o_job).shop, (o_job).state, (o_job).priority, (o_job).attempt,
     (o_job).max_attempts, (o_job).args, (o_job).run_at, (o_job).created_at, (o_job).started_at,
-    (o_job).batch_id, (o_job).tags, (o_job).errors, (o_job).progress
+    (o_job).batch_id, (o_job).tags, (o_job).errors, (o_job).progress, (o_job).snoozes
 from lease_jobs($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: held

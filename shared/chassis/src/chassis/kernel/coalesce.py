@@ -15,7 +15,7 @@ from chassis.kernel import errors
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-Flush = Callable[[Sequence[Item]], Awaitable[Sequence[Result | errors.Fault]]]
+Flush = Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]]
 
 WAITING_MAX = 10_000
 

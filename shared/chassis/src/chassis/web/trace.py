@@ -39,5 +39,10 @@ def _new_id(bits: int) -> str:
     return f"{random.getrandbits(bits):0{bits // 4}x}"
 
 
+def forget() -> None:
+    """What follows is of nobody's request."""
+    _current.set(None)
+
+
 def current() -> Trace:
     return _current.get() or begin()

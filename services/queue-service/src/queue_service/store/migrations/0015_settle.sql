@@ -136,7 +136,8 @@ begin
                 snoozes = j.snoozes + (h.verb = 'snooze')::integer,
                 kills = j.kills + (h.verb = 'lost' and j.worker is not null)::integer,
                 run_at = case when h.verb in ('retry', 'snooze')
-                    then v_now + make_interval(secs => coalesce(h.delay_s, 0)) else j.run_at end,
+                    then v_now + make_interval(secs => least(coalesce(h.delay_s, 0), 315360000))
+                    else j.run_at end,
                 seq = nextval('job_seq'),
                 errors = case when h.error is null then j.errors else j.errors || h.error end,
                 worker = null, lease_until = null, counted = false
