@@ -457,6 +457,20 @@ async def test_of_more_lanes_than_are_looked_at_each_time_none_is_forgotten(lane
     assert set(shops(found).values()) == {2}
 
 
+async def test_lanes_that_others_have_served_are_no_reason_to_see_nothing_else(
+    lanes: Lanes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("queue_service.core.lanes.FRESH_S", 60.0)
+    await lanes.fill_many(2 * MANY_LANES, 1)
+    for _ in range(2):
+        assert await lanes.claim(50)  # it remembers the others by now
+    other = EngineStore(lanes.database)
+    while await lanes.claim(500, store=other):
+        pass
+    await lanes.fill("late", 3)
+    assert len(await lanes.claim(50)) == 3
+
+
 async def test_lanes_that_a_claimer_remembers_are_looked_at_again_before_they_are_served(
     lanes: Lanes,
 ) -> None:

@@ -7,6 +7,7 @@ from queue_service.core.lanes import (
     MANY_LANES,
     MAX_LANES,
     MIN_LANES,
+    MOST_DEBTS,
     RESET_EVERY_S,
     LaneMemory,
 )
@@ -98,3 +99,13 @@ def test_debts_are_told_until_they_are_paid() -> None:
     assert (look.debt_lanes, look.debts) == ([7], [50])
     memory.paid(7)
     assert memory.look(want=10, limit=4, now=0.0).debts == []
+
+
+def test_old_debts_are_forgiven_before_they_are_many() -> None:
+    memory = LaneMemory()
+    for lane in range(MOST_DEBTS + 10):
+        memory.owe(lane, 1)
+    memory.owe(10, 1)
+    look = memory.look(want=1, limit=1, now=0.0)
+    assert len(look.debts) == MOST_DEBTS
+    assert (look.debt_lanes[-1], look.debts[-1]) == (10, 2)

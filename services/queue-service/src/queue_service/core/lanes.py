@@ -23,6 +23,7 @@ LOOKING_SHARE = 0.2
 # A lane gets a cursor once it has given so many jobs: as many index entries may lie dead before it.
 HEAD_AFTER = 200
 MOST_HEADS = 512
+MOST_DEBTS = 512
 # A job whose place was drawn early and committed late lies before the cursor: one claim a second
 # begins where the cursor was so long ago, and one in half a minute at the beginning.
 REWIND_EVERY_S = 1.0
@@ -90,11 +91,18 @@ class LaneMemory:
             for lane in list(places)[:-MOST_HEADS]:
                 self._forget(lane)
         self._adapt(look, want=want, got=len(heads), dry=len(dry))
-        if self._near is not None:
+        if not heads:
+            # Others have served what was remembered: there may be more behind it.
+            self._near = None
+        elif self._near is not None:
             self._pass_over({lane for lane, _, _ in heads}.union(dry), len(look.near or ()))
 
     def owe(self, lane: int, jobs: int) -> None:
-        self._debts[lane] = self._debts.get(lane, 0) + jobs
+        """The newest debts are kept: each makes claims dearer, and who owes them may never serve
+        their lanes again."""
+        self._debts[lane] = self._debts.pop(lane, 0) + jobs
+        if len(self._debts) > MOST_DEBTS:
+            del self._debts[next(iter(self._debts))]
 
     def paid(self, lane: int) -> None:
         self._debts.pop(lane, None)

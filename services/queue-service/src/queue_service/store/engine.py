@@ -83,7 +83,12 @@ class EngineStore:
         jobs = [row for row in rows if row[1] is not None]
         told = [row for row in rows if row[1] is None and row[0] is not None]
         dry = self._learn(memory, look, claim, jobs, told)
-        return (_statuses(len(settlements), missed), claimed(claim.queue, jobs, self._seals), dry)
+        statuses = _statuses(len(settlements), missed)
+        if claim.want > 0 and not jobs and look.near is not None:
+            # Of those it remembered nothing was left; that says nothing of the others.
+            _, found, more = await self.settle_and_claim([], claim)
+            return statuses, found, [*dry, *more]
+        return statuses, claimed(claim.queue, jobs, self._seals), dry
 
     def _learn(
         self, memory: LaneMemory, look: Look, claim: Claim, jobs: list[Any], told: list[Any]

@@ -74,7 +74,7 @@ begin
         where l.id = c.lane
     ), in_queue as (
         update queue set running = running + (select count(*) from taken)
-        where name = p_queue and v_queue.global_limit is not null
+        where name = p_queue and global_limit is not null
     )
     select lane, id, lease_no, kind, shop, attempt, max_attempts, snoozes, timeout_s,
         coalesce(retry, v_queue.retry)::text, tags, batch_id, created_at, run_at, args::text
