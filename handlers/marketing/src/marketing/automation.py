@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -36,6 +36,7 @@ from marketing import conditions
 
 MAX_STEPS = 200
 YEAR_S = 366 * 86400.0
+MAX_AHEAD = timedelta(seconds=10 * YEAR_S)
 
 
 class StepsChanged(Permanent):
@@ -59,6 +60,8 @@ class Wait(_Said):
     def _one(self) -> Self:
         if (self.for_s is None) == (self.until is None):
             raise ValueError("give for_s or until, one of them")
+        if self.until is not None and self.until - datetime.now(UTC) > MAX_AHEAD:
+            raise ValueError("until: more than ten years ahead")
         return self
 
 
@@ -115,7 +118,9 @@ class AutomationArgs(_Said):
         return _in_a_row(self.steps, 0)
 
     def digest(self) -> str:
-        said = json.dumps(self.model_dump(mode="json", include={"steps"}), sort_keys=True)
+        """Of what was said alone: a member that steps may have one day must not change it."""
+        steps = self.model_dump(mode="json", include={"steps"}, exclude_unset=True)
+        said = json.dumps(steps, sort_keys=True)
         return hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
 
 
@@ -171,7 +176,8 @@ class _Running:
                 case Wait() as wait:
                     if (left_s := self._left_s(wait)) > 0:
                         await self.ctx.progress(self._document())
-                        return Snooze(left_s)
+                        # No job is put off for longer.
+                        return Snooze(min(left_s, YEAR_S))
                     self.at, self.until = self.at + 1, None
                 case Send() as send:
                     await self._send(send)

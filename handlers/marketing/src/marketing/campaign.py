@@ -44,8 +44,10 @@ MAX_SNOOZE_S = 600.0
 
 
 def _url(url: str) -> str:
+    if any(not "!" <= one <= "~" for one in url):
+        raise ValueError("must be ASCII without spaces: escape them")
     parts = urlsplit(url)
-    if parts.scheme not in ("https", "http") or not parts.hostname or not url.isascii():
+    if parts.scheme not in ("https", "http") or not parts.hostname or parts.port == 0:
         raise ValueError("must be an https URL")
     if parts.username or parts.password or parts.fragment:
         raise ValueError("must hold neither credentials nor a fragment")
@@ -67,7 +69,7 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
 
 class CampaignArgs(BaseModel):
     """`message` holds what is the same in all messages, the template above all; a row's columns are
-    laid over it. No more are made while `max_waiting` messages of the shop lie ready in `queue`."""
+    laid over it. No more are made while `max_waiting` messages of the shop wait in `queue`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -90,7 +92,7 @@ async def send(args: CampaignArgs, ctx: Context) -> Outcome:
             return Snooze(min(MAX_SNOOZE_S, error.retry_after_s or BROKEN_S))
         return Retry(error.retry_after_s, str(error))
     except Unavailable as error:
-        return Retry(error=str(error))
+        return Snooze(BROKEN_S) if sending.is_further else Retry(error=str(error))
 
 
 @dataclass(slots=True)
@@ -184,7 +186,7 @@ class _Sending:
             "rows": self.mark.rows,
             "enqueued": self.enqueued,
             "rejected": self.rejected,
-            "rejections": self.bad,
+            "rejections": list(self.bad),
         }
 
 

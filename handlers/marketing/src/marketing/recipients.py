@@ -1,8 +1,9 @@
 """A list of recipients behind a URL, read row by row from where an earlier attempt stopped.
 
-With a strong ETag the rest is asked for by Range and If-Range; without one everything is read again
-and the rows that were taken are passed over. Either way the list must be the one that was begun: a
-row is known by its number alone, so another list under the same numbers ends as `SourceChanged`.
+With a strong ETag the rest is asked for by Range and If-Range; without one, or where that range is
+refused, everything is read again and the rows that were taken are passed over. Either way the list
+must be the one that was begun: a row is known by its number alone, so another list under the same
+numbers ends as `SourceChanged`.
 """
 
 import errno
@@ -10,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
@@ -92,8 +93,7 @@ class Row:
 
 @dataclass(slots=True)
 class Reading:
-    """One request for the list, or for the rest of it. `skipped_s`: what it took to get to the
-    first row that is new."""
+    """The list, or the rest of it. `skipped_s`: what it took to get to the first new row."""
 
     session: aiohttp.ClientSession
     url: str
@@ -105,8 +105,9 @@ class Reading:
         """The rows behind the mark, as many at a time as came at once. Raises Unreachable."""
         started = time.monotonic()
         try:
-            async with self._request(mark) as response:
-                self._judge(response, mark)
+            async with self._answer(mark) as response:
+                if response is None:
+                    return
                 goes_on = response.status == 206
                 taking = _Taking(
                     begin=mark if goes_on else replace(self._fresh(response, mark), etag=None),
@@ -130,11 +131,29 @@ class Reading:
         except (aiohttp.ClientError, OSError) as error:
             raise _named(error) from None
 
-    def _request(self, mark: Mark) -> Any:
-        headers = {"Accept": "text/csv, application/x-ndjson, */*;q=0.5",
-                   "Accept-Encoding": "identity"}  # fmt: skip
+    @asynccontextmanager
+    async def _answer(self, mark: Mark) -> AsyncGenerator[aiohttp.ClientResponse | None, None]:
+        """None: behind the mark there is nothing. A range that is refused for no such reason is
+        done without."""
         if mark.etag is not None and mark.at:
-            headers |= {"Range": f"bytes={mark.at}-", "If-Range": mark.etag}
+            rest = {"Range": f"bytes={mark.at}-", "If-Range": mark.etag}
+            async with self._request(rest) as response:
+                self._judge(response, mark)
+                if response.status != 416:
+                    yield response
+                    return
+                if _ends_at(response, mark.at):
+                    yield None
+                    return
+        async with self._request({}) as response:
+            self._judge(response, mark)
+            if response.status == 416:
+                raise SourceRefused("the source answered 416")
+            yield response
+
+    def _request(self, more: Mapping[str, str]) -> Any:
+        headers = {"Accept": "text/csv, application/x-ndjson, */*;q=0.5",
+                   "Accept-Encoding": "identity", **more}  # fmt: skip
         return self.session.get(
             URL(self.url, encoded=True),
             headers=headers,
@@ -151,12 +170,11 @@ class Reading:
             )
         if status not in (200, 206, 416):
             raise SourceRefused(f"the source answered {status}")
-        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        encoding = response.headers.get("Content-Encoding", "identity").lower()
+        if status != 416 and encoding != "identity":
             raise SourceRefused("the source answers encoded, whatever is asked for")
-        if status == 416 or (mark.etag is not None and etag is not None and etag != mark.etag):
-            raise SourceChanged(
-                f"the list is another than the one of which {mark.rows} rows are taken"
-            )
+        if mark.etag is not None and etag is not None and etag != mark.etag:
+            raise _changed(mark)
         if status == 206 and not _begins_at(response, mark.at):
             raise SourceRefused("the source answers with another part than was asked for")
 
@@ -234,6 +252,10 @@ def _strong(response: aiohttp.ClientResponse) -> str | None:
 
 def _begins_at(response: aiohttp.ClientResponse, at: int) -> bool:
     return response.headers.get("Content-Range", "").startswith(f"bytes {at}-")
+
+
+def _ends_at(response: aiohttp.ClientResponse, at: int) -> bool:
+    return response.headers.get("Content-Range", "") == f"bytes */{at}"
 
 
 async def _pieces(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 
 from mainstay import handler
 from mainstay.children import NewJob
-from mainstay.handler import Cancel, Completed, Delivery, Outcome, Retry, Snooze
+from mainstay.handler import Cancel, Completed, Delivery, Outcome, Retry, Snooze, Unavailable
 from mainstay.testing import Failed, FakeContext, run_job
 from marketing import campaign, recipients
 
@@ -31,12 +31,13 @@ def people(count: int) -> bytes:
 
 
 class Source:
-    """Somebody's server with a list. `requests` has the Range of each request."""
+    """Somebody's server with a list, as RFC 9110 has it. `requests` has the Range of each request;
+    `tells_size`: a 416 says how long the list is."""
 
     def __init__(self) -> None:
         self.list = people(20)
         self.etag: str | None = '"1"'
-        self.takes_ranges = True
+        self.takes_ranges = self.tells_size = True
         self.breaks_after: int | None = None
         self.status = 200
         self.headers: dict[str, str] = {}
@@ -54,6 +55,9 @@ class Source:
         at, status = 0, 200
         if wanted and self.takes_ranges and request.headers.get("If-Range") == self.etag:
             at, status = int(wanted.removeprefix("bytes=").removesuffix("-")), 206
+            if at >= len(self.list):
+                size = {"Content-Range": f"bytes */{len(self.list)}"} if self.tells_size else {}
+                return web.Response(status=416, headers={**headers, **size}, text="no such range")
             headers["Content-Range"] = f"bytes {at}-{len(self.list) - 1}/{len(self.list)}"
         body = self.list[at:]
         response = web.StreamResponse(status=status, headers=headers)
@@ -172,6 +176,16 @@ async def test_bad_rows_are_told_by_line_and_stop_nobody(source: Source) -> None
     assert ctx.names() == ["row:1", "row:4"]
 
 
+async def test_what_is_told_at_one_time_is_not_changed_later(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign, "CHUNK_ROWS", 1)
+    source.list = HEADER + b"call me,A\ncall me,B\n"
+    ctx = Mortal()
+    await send(ctx, source)
+    assert [len(told["rejections"]) for told in ctx.progressed] == [1, 2]
+
+
 async def test_what_no_queue_takes_is_told_by_line_too(source: Source) -> None:
     source.list = b'{"to": "+306912345678", "n": 1%s}\n{"to": "+306912345679"}\n' % (b"0" * 30)
     ctx = Mortal()
@@ -227,6 +241,71 @@ async def test_with_an_etag_the_rest_alone_is_asked_for(
     await send(ctx, source)
     behind_ten = len(HEADER) + sum(len(person(n)) for n in range(10))
     assert source.requests == [None, f"bytes={behind_ten}-"]
+    assert ctx.names() == rows(20)
+
+
+async def taken_to_the_last_row(source: Source, monkeypatch: pytest.MonkeyPatch) -> Mortal:
+    """Put off behind the last row, before it was seen that it was the last."""
+    with monkeypatch.context() as patched:
+        patched.setattr(campaign, "MARGIN_S", 1e9)
+        ctx = Mortal()
+        assert await send(ctx, source) == Snooze(0.0)
+    assert ctx.names() == rows(20)
+    return ctx
+
+
+@pytest.mark.parametrize("tells_size", [True, False])
+async def test_behind_the_last_row_there_is_no_range_and_it_is_done(
+    source: Source, monkeypatch: pytest.MonkeyPatch, tells_size: bool
+) -> None:
+    source.tells_size = tells_size
+    ctx = await taken_to_the_last_row(source, monkeypatch)
+    assert (await send(ctx, source)).result["rows"] == 20
+    rest = f"bytes={len(source.list)}-"
+    assert source.requests == [None, rest] if tells_size else [None, rest, None]
+    assert ctx.names() == rows(20)
+
+
+@pytest.mark.parametrize("other", [people(19), people(20)[:-3] + b"X1\n"])
+async def test_a_range_that_is_refused_hides_no_other_list(
+    source: Source, monkeypatch: pytest.MonkeyPatch, other: bytes
+) -> None:
+    """A wrong server: the same ETag for another list."""
+    ctx = await taken_to_the_last_row(source, monkeypatch)
+    source.list, source.tells_size = other, len(other) < len(source.list)
+    ended = await send(ctx, source)
+    assert isinstance(ended, Failed)
+    assert (ended.type, ended.retryable) == ("source_changed", False)
+
+
+async def test_a_source_that_answers_nothing_but_416_is_refused(source: Source) -> None:
+    source.status = 416
+    ended = await send(Mortal(), source)
+    assert isinstance(ended, Failed)
+    assert (ended.type, ended.message) == ("source_refused", "the source answered 416")
+
+
+async def test_a_queue_that_is_away_costs_an_attempt_only_when_nothing_was_made(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign, "CHUNK_ROWS", 5)
+
+    class Away(Mortal):
+        left = 0
+
+        async def enqueue_many(self, jobs: Sequence[NewJob]) -> list[UUID]:
+            self.left -= 1
+            if self.left < 0:
+                raise Unavailable("the database is away")
+            return await super().enqueue_many(jobs)
+
+    ctx = Away()
+    assert await send(ctx, source) == Retry(error="the database is away")
+    ctx.left = 2
+    assert await send(ctx, source) == Snooze(campaign.BROKEN_S)
+    assert (ctx.job.attempt, ctx.names()) == (1, rows(10))
+    ctx.left = 100
+    assert (await send(ctx, source)).result["enqueued"] == 20
     assert ctx.names() == rows(20)
 
 
@@ -363,6 +442,14 @@ async def test_another_attempt_goes_on_when_time_runs_out(
         "https://x.example/a#b",
         "/a",
         "https://ü.de/",
+        "https://h.example:99999/",
+        "https://h.example:0/",
+        "https://h.example:x/",
+        "https://[::1/",
+        "https://h.example/a b",
+        "https://h.example/a\n",
+        "https://h.example/a\x00",
+        "https://h.example/a\x7f",
     ],
 )
 async def test_a_url_that_is_none_is_refused_at_once(url: str) -> None:

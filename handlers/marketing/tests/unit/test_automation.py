@@ -1,6 +1,8 @@
 """`automation.run`: what it does at which time, and that a crash repeats nothing."""
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -143,6 +145,29 @@ async def test_steps_that_changed_meanwhile_are_named() -> None:
     assert not isinstance(ended, Discard)
 
 
+async def test_no_job_is_put_off_for_more_than_a_year_at_once() -> None:
+    until = datetime.now(UTC) + timedelta(days=3650)
+    ctx = FakeContext(now=datetime.now(UTC))
+    steps = [{"do": "wait", "until": until.isoformat()}, send("at last")]
+    for _ in range(9):
+        assert await run(ctx, steps) == Snooze(automation.YEAR_S)
+        ctx.advance(automation.YEAR_S)
+    ended = await run(ctx, steps)
+    assert isinstance(ended, Snooze)
+    ctx.advance(ended.delay_s)
+    assert isinstance(await run(ctx, steps), Completed)
+    assert bodies(ctx) == ["at last"]
+
+
+def test_what_steps_may_say_one_day_does_not_change_those_that_wait() -> None:
+    """The digest knows what was said, and no defaults."""
+    said = [{"do": "send"}, {"do": "wait", "for_s": 60.0}, {"do": "condition", "if": IS_LARGE}]
+    args = automation.AutomationArgs.model_validate({"steps": said})
+    said[2] = {"do": "condition", "when": IS_LARGE}
+    text = json.dumps({"steps": said}, sort_keys=True).encode()
+    assert args.digest() == hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
 @pytest.mark.parametrize(
     "steps",
     [
@@ -151,6 +176,8 @@ async def test_steps_that_changed_meanwhile_are_named() -> None:
         [{"do": "wait"}],
         [{"do": "wait", "for_s": 1, "until": "2026-11-24T00:00:00Z"}],
         [{"do": "wait", "until": "2026-11-24T00:00:00"}],
+        [{"do": "wait", "until": "9999-12-31T23:59:59Z"}],
+        [{"do": "wait", "until": (datetime.now(UTC) + timedelta(days=3661)).isoformat()}],
         [{"do": "wait", "for_s": -1}],
         [{"do": "wait", "for_s": 1e10}],
         [{"do": "send", "argz": {}}],

@@ -178,9 +178,11 @@ class Lease(BaseModel):
 
 
 class LeasedJob(Job):
-    """A job in your hands. What its methods return goes to `Client.settle`."""
+    """A job in your hands. What its methods return goes to `Client.settle`. `snoozes`: how often it
+    was put off."""
 
     lease: Lease
+    snoozes: int = 0
 
     @property
     def held(self) -> dict[str, Any]:

@@ -8,14 +8,18 @@ from mainstay.answers import LeasedJob
 from mainstay.attempts import Failed
 from mainstay.handler import Completed, Outcome
 
+# As the built-in worker does: a job that is old, but has hardly waited, has met a worker that is
+# behind the others.
 NO_HANDLER_S = 30.0
 NO_HANDLER_FOR = timedelta(hours=24)
+NO_HANDLER_WAITS = 280
 MAX_MESSAGE = 2000
 
 
 def without_handler(job: LeasedJob) -> dict[str, Any]:
-    """Wait for a worker that has one, a day at most."""
-    if job.created_at is not None and datetime.now(UTC) - job.created_at > NO_HANDLER_FOR:
+    """Wait for a worker that has one, a day at least."""
+    is_old = job.created_at is not None and datetime.now(UTC) - job.created_at > NO_HANDLER_FOR
+    if is_old and job.snoozes >= NO_HANDLER_WAITS:
         return job.discard("no_handler", f"no worker has a handler for {job.kind}")
     return job.snooze(NO_HANDLER_S)
 

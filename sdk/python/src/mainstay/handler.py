@@ -260,7 +260,8 @@ class Context(Protocol):
 
     async def waiting(self, queue: str, *, shop: str | None = None, limit: int = 10_000) -> int:
         """How many jobs of the queue and the shop (that of the job in hand) are ready and not
-        started, counted up to `limit`: a handler that makes many waits while there are enough."""
+        started, or were put off (`Snooze`), counted up to `limit`: a handler that makes many waits
+        while there are enough. (A worker that pulls counts what is ready alone.)"""
         ...
 
     async def reserve(

@@ -169,11 +169,12 @@ class PulledContext:
                 continue
             identifier = child_id(self.job.id, self.job.created_at, job.name)
             said = {"shop": self.job.shop, **job.document(), "id": identifier}
-            size += size_of(job.args, MAX_BODY_BYTES) + 1000
-            if piece and size > MAX_BODY_BYTES:
+            more = size_of(job.args, MAX_BODY_BYTES) + 1000
+            if piece and size + more > MAX_BODY_BYTES:
                 yield piece
                 piece, size = [], 0
             piece.append((place, said))
+            size += more
         if piece:
             yield piece
 

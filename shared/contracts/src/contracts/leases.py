@@ -46,7 +46,10 @@ class Lease(Answer):
 
 
 class LeasedJob(Job):
+    """`snoozes`: how often it was put off."""
+
     lease: Lease
+    snoozes: int
 
 
 class LeasedJobs(Answer):
