@@ -207,3 +207,15 @@ async def test_a_promised_job_that_was_wrong_is_told_once(
     assert (event.type, event.subject, event.shop) == ("job.rejected.v1", str(job.id), SHOP)
     assert JobEnded.model_validate(event.data).error_type == "unknown_queue"
     assert SECRET not in str(event)
+
+
+@pytest.mark.parametrize(
+    ("verb", "kills"), [(Verb.LOST, 3), (Verb.RELEASE, 2), (Verb.SNOOZE, 0), (Verb.RETRY, 0)]
+)
+async def test_workers_are_killed_in_a_row_or_not_at_all(
+    engine: EngineStore, database: postgres.Database, running: Running, verb: Verb, kills: int
+) -> None:
+    [job_id] = await running()
+    await database.execute("update queue_job set kills = 2")
+    assert await engine.settle([ended(job_id, verb)]) == [Status.SETTLED]
+    assert await database.fetchval("select kills from queue_job") == kills

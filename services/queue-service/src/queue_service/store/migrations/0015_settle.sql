@@ -134,7 +134,9 @@ begin
                     else 'ready' end,
                 attempt = j.attempt - (h.verb in ('snooze', 'release'))::integer,
                 snoozes = j.snoozes + (h.verb = 'snooze')::integer,
-                kills = j.kills + (h.verb = 'lost' and j.worker is not null)::integer,
+                -- In a row: an attempt that its handler ended has killed nobody.
+                kills = case h.verb when 'lost' then j.kills + (j.worker is not null)::integer
+                    when 'release' then j.kills else 0 end,
                 run_at = case when h.verb in ('retry', 'snooze')
                     then v_now + make_interval(secs => least(coalesce(h.delay_s, 0), 315360000))
                     else j.run_at end,
