@@ -63,7 +63,7 @@ class LaneMemory:
 
     def look(self, *, want: int, limit: int, now: float) -> Look:
         lanes = max(1, min(self._lanes, limit))
-        heads = self._cursors(now) if want > 0 and lanes <= FIRST_LANES else {}
+        heads = self._cursors(now) if want > 0 else {}
         return Look(
             lanes=lanes,
             near=None if self._near is None else self._near[: 2 * lanes + 8],
@@ -121,7 +121,8 @@ class LaneMemory:
     def _adapt(self, look: Look, *, want: int, got: int, dry: int) -> None:
         """So many lanes that they give what is wanted, and no more: each costs."""
         if got < want:
-            enough = ceil(look.lanes * want / max(got, 1))
+            # Lanes that gave nothing are asleep now: they say nothing of the others.
+            enough = ceil(look.lanes * want / got) if got else 0
             self._lanes = min(MAX_LANES, max(2 * look.lanes, enough))
         elif 2 * dry <= look.lanes:
             self._lanes = max(MIN_LANES, look.lanes // 2)
