@@ -9,7 +9,7 @@ from typing import Any
 
 from chassis.kernel import errors
 from chassis.kernel.clock import rfc3339
-from contracts.ratelimits import OnFailure, PolicyPut, Priority
+from contracts.ratelimits import Algorithm, OnFailure, PolicyPut, Priority
 from ratelimit_service.core import gcra
 
 MAX_PER_S = 10_000
@@ -53,7 +53,7 @@ def build(identifier: str, *, version: int, spec: PolicyPut, updated_at: datetim
         pace=counted,
         window_s=math.ceil(counted.tau_us / 1_000_000),
         floors_us={
-            priority: math.ceil(spec.floors.get(priority, 0.0) * spec.burst) * counted.t_us
+            priority: math.ceil(spec.floors.get(priority, 0.0) * counted.burst) * counted.t_us
             for priority in Priority
         },
         updated_at=updated_at,
@@ -62,6 +62,12 @@ def build(identifier: str, *, version: int, spec: PolicyPut, updated_at: datetim
 
 def pace(spec: PolicyPut, *, version: int = 0) -> gcra.Pace:
     """Raises Invalid for a policy that cannot be counted in whole microseconds."""
+    if spec.algorithm is not Algorithm.GCRA:
+        raise _invalid("/algorithm", "not counted yet")
+    if spec.rate is None:
+        raise _invalid("/rate", "needed")
+    if spec.burst is None:
+        raise _invalid("/burst", "needed")
     t_us = interval_us(spec.rate)
     if t_us * spec.burst > gcra.MAX_TAU_US:
         raise _invalid("/burst", "a bucket this large would not fill within a lifetime")
