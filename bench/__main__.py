@@ -1,4 +1,4 @@
-"""`python -m bench [queue] [engine] [http] [memory] [growth] [dispatch]`: we, beside others.
+"""`python -m bench [queue] [engine] [http] [memory] [growth] [dispatch] [limits]`: we, beside others.
 
 A figure alone says more about the machine than about us; the ratio is what to compare. Ours run on
 PostgreSQL alone, durable (fsync on), without Redis and RabbitMQ.
@@ -8,6 +8,8 @@ PostgreSQL alone, durable (fsync on), without Redis and RabbitMQ.
     http      what it costs to accept a job over HTTP, beside the least that a POST costs
     memory    of the idle processes
     growth    claim, settle and enqueue while jobs pile up, and behind a snapshot that stays open
+              (only when asked for)
+    limits    what a decision of the limiter costs, and what happens when Redis is killed
               (only when asked for)
     dispatch  from enqueue to start, told by notification, by Redis behind a pooler, by nobody
               (only when asked for)
@@ -23,7 +25,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench import load, machine, over_http, peers, queues, report, stack
+from bench import limits, load, machine, over_http, peers, queues, report, stack
 from bench.contestants import BARE_LOOP, MAINSTAY, Contestant, Store
 from bench.dispatch import dispatch
 from bench.engine import STATEMENTS, engine
@@ -33,8 +35,8 @@ from localstack.servers.postgres import PostgresServer
 from localstack.servers.redis import RedisServer
 
 DISPATCHED = 200
-PARTS = ("queue", "engine", "http", "memory", "growth", "dispatch")
-BY_DEFAULT = PARTS[:-2]
+PARTS = ("queue", "engine", "http", "memory", "growth", "dispatch", "limits")
+BY_DEFAULT = PARTS[:-3]
 OVER_HTTP = {"http", "memory"}
 SCALED = ("single", "bulk", "drain", "paced", "mixed_s", "seconds")
 SHARED_MEMORY = Path("/dev/shm")
@@ -135,6 +137,8 @@ def main() -> int:
             asyncio.run(growth(server, asked.waiting, lanes=asked.shops, pinned_s=asked.pinned))
         if "dispatch" in asked.parts:
             asyncio.run(dispatch(server, path, int(asked.scale * DISPATCHED)))
+        if "limits" in asked.parts:
+            limits.limits(server, path, seconds=asked.seconds)
         if OVER_HTTP & set(asked.parts):
             over_http_parts(server, path, asked)
     return 0

@@ -1,12 +1,17 @@
-"""`python -m bench.bare_http PORT`: the least that a POST costs in aiohttp: parse, mint, answer."""
+"""`python -m bench.bare_http PORT [ANSWER]`: the least that a POST costs in aiohttp: parse, mint,
+answer; or, with a file of JSON, parse and answer what it holds."""
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import orjson
 import uuid_utils
 import uvloop
 from aiohttp import web
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 async def post(request: web.Request) -> web.Response:
@@ -15,14 +20,26 @@ async def post(request: web.Request) -> web.Response:
     return web.Response(status=201, body=answer, content_type="application/json")
 
 
-async def serve(port: int) -> None:
+def answering(value: object) -> Handler:
+    async def post(request: web.Request) -> web.Response:
+        orjson.loads(await request.read())
+        return web.Response(body=orjson.dumps(value), content_type="application/json")
+
+    return post
+
+
+async def serve(port: int, handler: Handler) -> None:
     app = web.Application()
-    app.router.add_post("/v1/jobs", post)
+    app.router.add_post("/{path:.*}", handler)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
     await asyncio.Event().wait()
 
 
+def handler(words: list[str]) -> Handler:
+    return answering(orjson.loads(Path(words[0]).read_bytes())) if words else post
+
+
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1])))
+    uvloop.run(serve(int(sys.argv[1]), handler(sys.argv[2:])))

@@ -8,14 +8,26 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import aiohttp
 import orjson
 
-BODY = {"kind": "bench.noop", "queue": "bench", "args": {"to": "+306900000183", "n": 1}}
+BODY = orjson.dumps(
+    {"kind": "bench.noop", "queue": "bench", "args": {"to": "+306900000183", "n": 1}}
+)
 WRK_MARGIN_S = 30.0
+# Of each caller in turn: `[=[` quotes what holds no `]=]`, as no JSON of ours does.
+IN_TURN = """
+local bodies, turn = {{{bodies}}}, 0
+request = function()
+    turn = turn % #bodies + 1
+    return wrk.format(nil, nil, nil, bodies[turn])
+end
+"""
 
 
 class LoadError(Exception):
@@ -49,21 +61,34 @@ def driver() -> str:
 
 
 def http(
-    url: str, *, headers: dict[str, str], seconds: float, connections: int, scratch: Path
+    url: str,
+    *,
+    headers: dict[str, str],
+    seconds: float,
+    connections: int,
+    scratch: Path,
+    bodies: Sequence[bytes] = (BODY,),
 ) -> Rate:
-    """POST BODY as fast as it goes; LoadError if an answer is not 2xx."""
+    """POST these as fast as it goes; LoadError if an answer is not 2xx."""
     if shutil.which("wrk"):
-        return _wrk(url, headers=headers, seconds=seconds, connections=connections, scratch=scratch)
-    return asyncio.run(_client(url, headers=headers, seconds=seconds, connections=connections))
+        script = scratch / "post.lua"
+        script.write_text(_script(headers, bodies))
+        return _wrk(url, script, seconds=seconds, connections=connections)
+    return asyncio.run(
+        _client(url, bodies, headers=headers, seconds=seconds, connections=connections)
+    )
 
 
-def _wrk(
-    url: str, *, headers: dict[str, str], seconds: float, connections: int, scratch: Path
-) -> Rate:
-    script = scratch / "post.lua"
-    quoted = "".join(f"wrk.headers[{name!r}] = {value!r}\n" for name, value in headers.items())
-    body = orjson.dumps(BODY).decode()
-    script.write_text(f"wrk.method = 'POST'\nwrk.body = '{body}'\n{quoted}")
+def _script(headers: dict[str, str], bodies: Sequence[bytes]) -> str:
+    lines = ["wrk.method = 'POST'", f"wrk.body = [=[{bodies[0].decode()}]=]"]
+    lines += [f"wrk.headers[{name!r}] = {value!r}" for name, value in headers.items()]
+    if len(bodies) > 1:
+        quoted = ", ".join(f"[=[{each.decode()}]=]" for each in bodies)
+        lines.append(IN_TURN.format(bodies=quoted))
+    return "\n".join(lines)
+
+
+def _wrk(url: str, script: Path, *, seconds: float, connections: int) -> Rate:
     done = subprocess.run(
         ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency",
          "-s", str(script), url],
@@ -82,15 +107,17 @@ def _percentile(text: str, percent: int) -> float | None:
     return float(found[1]) * factor[found[2]] if found else None
 
 
-async def _client(url: str, *, headers: dict[str, str], seconds: float, connections: int) -> Rate:
-    body = orjson.dumps(BODY)
+async def _client(
+    url: str, bodies: Sequence[bytes], *, headers: dict[str, str], seconds: float, connections: int
+) -> Rate:
+    turns = cycle(bodies)
     took: list[float] = []
     ends = time.perf_counter() + seconds
     connector = aiohttp.TCPConnector(limit=connections)
 
     async def caller(session: aiohttp.ClientSession) -> None:
         while (began := time.perf_counter()) < ends:
-            async with session.post(url, data=body, headers=headers) as answer:
+            async with session.post(url, data=next(turns), headers=headers) as answer:
                 text = await answer.text()
                 if answer.status >= 300:
                     raise LoadError(f"{url}: {answer.status} {text[:300]}")

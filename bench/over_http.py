@@ -6,8 +6,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import orjson
 
 from bench import load, ours, stack
 from localstack.servers import ports, process
@@ -28,7 +30,7 @@ def http(running: stack.Running, *, seconds: float, scratch: Path) -> None:
         )
 
     table = load.Table()
-    with _bare_server() as url:
+    with bare_server() as (url, _pid):
         limit = post(url)
     table.line("POST /v1/jobs, queue-service",
                post(f"{running.queue_url}/v1/jobs", running.service_token()), limit)  # fmt: skip
@@ -43,12 +45,18 @@ def memory(running: stack.Running) -> None:
 
 
 @contextmanager
-def _bare_server() -> Iterator[str]:
+def bare_server(answer: Any = None, scratch: Path | None = None) -> Iterator[tuple[str, int]]:
+    """Its URL and process; it accepts jobs, or answers what is given."""
     port = ports.free_port()
-    with subprocess.Popen([sys.executable, "-m", "bench.bare_http", str(port)]) as child:
+    argv = [sys.executable, "-m", "bench.bare_http", str(port)]
+    if scratch is not None:
+        said = scratch / "answer.json"
+        said.write_bytes(orjson.dumps(answer))
+        argv.append(str(said))
+    with subprocess.Popen(argv) as child:
         try:
             process.wait_until(lambda: not ports.is_free(port), within_s=10)
-            yield f"http://127.0.0.1:{port}/v1/jobs"
+            yield f"http://127.0.0.1:{port}/v1/jobs", child.pid
         finally:
             child.terminate()
 
