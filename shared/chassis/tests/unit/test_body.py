@@ -125,6 +125,22 @@ def test_deep_nesting_after_half_a_pair_is_refused_and_breaks_nothing() -> None:
     assert refused(b'{"any":"\\ud800","b":' + b"[" * 100_000).code == "malformed"
 
 
+@pytest.mark.parametrize("raw", [b"[%b]" % b",".join([b"{}"] * 200), b'["%b"]' % (b"[" * 100)])
+def test_many_values_beside_each_other_are_not_deep(raw: bytes) -> None:
+    assert body.parse_value(raw) == json.loads(raw)
+
+
+def test_the_last_good_level_is_the_sixty_fourth() -> None:
+    good = b"[" * 64 + b"1" + b"]" * 64
+    assert body.parse_value(good) == json.loads(good)
+    assert isinstance(refused(b'{"any":' + good + b"}"), errors.Invalid)
+
+
+@pytest.mark.parametrize("raw", [b'{"any":"a+1E999"}', b'{"any":"1234567890123456789"}'])
+def test_text_that_looks_like_a_number_is_text(raw: bytes) -> None:
+    assert body.parse(raw, Thing).any == json.loads(raw)["any"]
+
+
 def test_sixty_levels_are_fine() -> None:
     body.parse(b'{"any":' + b"[" * 60 + b"]" * 60 + b"}", Thing)
 
