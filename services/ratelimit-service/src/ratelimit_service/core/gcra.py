@@ -7,7 +7,8 @@ stays below 2^53, so that Lua's doubles are exact.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from chassis.kernel.values import value
 
 MAX_TAU_US = 2**52
 # A stored debt is never believed beyond the tolerance and the longest wait that is sold: a clock
@@ -15,7 +16,7 @@ MAX_TAU_US = 2**52
 MAX_WAIT_US = 600_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Pace:
     """A token every `t_us`, as many at once as `tau_us` holds; `version` orders the changes."""
 
@@ -28,7 +29,7 @@ class Pace:
         return self.tau_us // self.t_us
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RateLimitRecord:
     """What a store keeps of a key: when it is full again, and the pace that it was counted in."""
 
@@ -36,7 +37,7 @@ class RateLimitRecord:
     pace: Pace
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Limit:
     """One key of a check. `wait_us` widens the bucket for a reservation, narrows it for a floor."""
 
@@ -47,7 +48,7 @@ class Limit:
     shadow: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ask:
     """Limits that pass together or not at all. A peek takes nothing."""
 
@@ -55,7 +56,7 @@ class Ask:
     peek: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Level:
     """What a key owed when it was its turn, and the pace that it was judged by."""
 
@@ -70,7 +71,7 @@ class Level:
         return limit.cost <= self.pace.burst and self.over_us(limit.cost) <= limit.wait_us
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Verdict:
     """A level for each limit of the ask, as it was before the ask took anything from it."""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from chassis.kernel.values import value
 from contracts.ratelimits import Backend
 from ratelimit_service.core import gcra
 
@@ -62,7 +63,7 @@ class Answered(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Found:
     """Redis's word on one check; UNKNOWN when it lacks a key whose debt Postgres may know."""
 

@@ -17,9 +17,9 @@ import asyncio
 import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from chassis.kernel import errors
+from chassis.kernel.values import value
 from contracts.ratelimits import Backend
 from ratelimit_service.core import gcra, ports
 from ratelimit_service.core.ledger import Ledger
@@ -34,7 +34,7 @@ TURNS = 150
 UNKNOWN = ports.Epoch(seq=0, gen=0, backend=Backend.POSTGRES)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ruling:
     """A verdict and who spoke it."""
 
