@@ -1,10 +1,10 @@
 """The use cases of a check: which limits it meets, whether it passes, and what is said of it."""
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from chassis.kernel import errors
+from chassis.kernel.values import value
 from contracts.ratelimits import Asked, Backend, Check, CheckBatch, OnFailure, Reserve
 from ratelimit_service.core import batcher, gcra, subject
 from ratelimit_service.core.policies import PolicyTable
@@ -13,11 +13,12 @@ from ratelimit_service.core.switch import Ruling
 from ratelimit_service.core.tokens import Tokens
 
 MAX_FLAWS = 20
+LOCAL = Backend.LOCAL
 
 Rule = Callable[[Sequence[gcra.Ask]], Awaitable[list[Ruling]]]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class State:
     """What the switch says of itself: what is missing, and for how long Postgres has been away."""
 
@@ -25,21 +26,18 @@ class State:
     away_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Meeting:
     """A limit on its way through a check. `floor_us` is the end of the bucket it may not touch."""
 
     policy: Policy
     limit: gcra.Limit
     floor_us: int
-
-    @property
-    def is_hopeless(self) -> bool:
-        room_us = self.limit.pace.tau_us - self.floor_us
-        return not self.limit.shadow and self.limit.cost * self.limit.pace.t_us > room_us
+    is_hopeless: bool
+    """The cost is more than the limit ever holds."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Met:
     """A limit after the check: what its key owes now, and how long until the cost would fit."""
 
@@ -62,18 +60,19 @@ class Met:
         return self.debt_us % self.pace.t_us or min(self.debt_us, self.pace.t_us)
 
     def document(self) -> dict[str, Any]:
+        policy = self.policy
         return {
-            "policy": self.policy.id,
+            "policy": policy.id,
             "limit": self.pace.burst,
             "remaining": self.remaining,
             "reset_ms": _ms(self.reset_us),
-            "window_s": self.policy.window_s,
+            "window_s": policy.window_s,
             "violated": self.violated,
             "shadow": self.limit.shadow,
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Decision:
     allowed: bool
     met: tuple[Met, ...]
@@ -118,15 +117,18 @@ class Checks:
         """Raises NotFound for a policy that is not, Invalid for a subject or cost that does not
         fit it, Unavailable when nothing may decide."""
         meetings = self._meet(asked)
-        [ruling] = await self._rule([_ask(meetings, peek=asked.mode == "peek")])
-        return self._decided(meetings, ruling, peek=asked.mode == "peek")
+        peek = asked.mode == "peek"
+        [ruling] = await self._rule([_ask(meetings, peek=peek)])
+        return self._decided(meetings, ruling, self._state(), peek=peek)
 
     async def reserve(self, asked: Reserve) -> Decision:
         """As `check`, but a denial now may be a slot soon."""
         max_wait_us = asked.max_wait_ms * 1000
         meetings = self._meet(asked, max_wait_us)
         [ruling] = await self._rule([_ask(meetings)])
-        return self._decided(meetings, ruling, max_wait_us=max_wait_us, is_reservation=True)
+        return self._decided(
+            meetings, ruling, self._state(), max_wait_us=max_wait_us, is_reservation=True
+        )
 
     async def batch(self, asked: CheckBatch) -> list[Decision]:
         """In order. Raises Invalid that names every item which cannot be decided; then nothing
@@ -137,8 +139,9 @@ class Checks:
             return await self._all_or_nothing(items, peeks)
         asks = [_ask(item, peek=peek) for item, peek in zip(items, peeks, strict=True)]
         rulings = [ruling for piece in batcher.pieces(asks) for ruling in await self._rule(piece)]
+        state = self._state()
         return [
-            self._decided(item, ruling, peek=peek)
+            self._decided(item, ruling, state, peek=peek)
             for item, ruling, peek in zip(items, rulings, peeks, strict=True)
         ]
 
@@ -151,10 +154,12 @@ class Checks:
         [ruling] = await self._rule([_ask(meetings, peek=peeks[0])])
         levels = iter(ruling.verdict.levels)
         parts = [tuple(next(levels) for _ in item) for item in items]
+        state = self._state()
         return [
             self._decided(
                 item,
                 Ruling(gcra.Verdict(ruling.verdict.passed, part), ruling.backend),
+                state,
                 peek=peeks[0],
             )
             for item, part in zip(items, parts, strict=True)
@@ -173,57 +178,36 @@ class Checks:
         return items
 
     def _meet(self, asked: Asked, max_wait_us: int = 0) -> list[Meeting]:
-        return list(self._meetings(asked, max_wait_us))
-
-    def _meetings(self, asked: Asked, max_wait_us: int) -> Iterator[Meeting]:
+        meetings: list[Meeting] = []
         for number, name in enumerate(asked.policies):
             policy = self._policies.find(name)
             if policy is None:
                 raise _unknown(name, number)
-            spec = policy.spec
-            cost = spec.default_cost if asked.cost is None else asked.cost
-            if spec.max_cost is not None and cost > spec.max_cost:
-                raise _invalid([errors.Flaw("/cost", f"{name} takes {spec.max_cost} at most")])
-            floor_us = policy.floors_us[asked.priority]
-            limit = gcra.Limit(
-                key=subject.key(asked.subject, spec.key, name),
-                pace=policy.pace,
-                cost=cost,
-                wait_us=max_wait_us - floor_us,
-                shadow=spec.shadow,
-            )
-            yield Meeting(policy, limit, floor_us)
+            meetings.append(_meeting(asked, policy, max_wait_us))
+        return meetings
 
     def _decided(
         self,
         meetings: Sequence[Meeting],
         ruling: Ruling,
+        state: State,
         *,
         peek: bool = False,
         max_wait_us: int = 0,
         is_reservation: bool = False,
     ) -> Decision:
-        state = self._state()
-        levels = ruling.verdict.levels
-        hopeless = any(meeting.is_hopeless for meeting in meetings)
-        took = ruling.verdict.passed and not peek and not hopeless
-        met = tuple(
-            _met(meeting, level, took=took) for meeting, level in zip(meetings, levels, strict=True)
-        )
-        allowed = ruling.verdict.passed and not hopeless
+        verdict, backend = ruling.verdict, ruling.backend
+        hopeless = _is_hopeless(meetings)
+        allowed = verdict.passed and not hopeless
+        took = allowed and not peek
+        met = tuple(map(_met, meetings, verdict.levels, [took] * len(meetings)))
         degraded = state.degraded
-        if ruling.backend is Backend.LOCAL:
+        if backend is LOCAL:
             allowed = _alone(met, state.away_s) and not hopeless
             degraded = degraded or "postgres;this replica decides its share"
-        return Decision(
-            allowed=allowed,
-            met=met,
-            backend=ruling.backend,
-            degraded=degraded,
-            wait_us=0 if hopeless else _wait_us(met, allowed=allowed, max_wait_us=max_wait_us),
-            unsatisfiable=hopeless,
-            token=self._token(met, levels) if is_reservation and allowed else None,
-        )
+        wait_us = 0 if hopeless else _wait_us(met, allowed, max_wait_us)
+        token = self._token(met, verdict.levels) if is_reservation and allowed else None
+        return Decision(allowed, met, backend, degraded, wait_us, hopeless, token)
 
     def _token(self, met: Sequence[Met], levels: Sequence[gcra.Level]) -> str:
         pairs = zip(met, levels, strict=True)
@@ -232,28 +216,44 @@ class Checks:
 
 def _ask(meetings: Sequence[Meeting], *, peek: bool = False) -> gcra.Ask:
     """What can never pass only looks, so that the answer still tells where the limits stand."""
-    hopeless = any(meeting.is_hopeless for meeting in meetings)
-    return gcra.Ask(tuple(meeting.limit for meeting in meetings), peek=peek or hopeless)
+    limits = tuple([meeting.limit for meeting in meetings])
+    return gcra.Ask(limits, peek or _is_hopeless(meetings))
 
 
-def _met(meeting: Meeting, level: gcra.Level, *, took: bool) -> Met:
-    limit = meeting.limit
+def _meeting(asked: Asked, policy: Policy, max_wait_us: int) -> Meeting:
+    spec, pace = policy.spec, policy.pace
+    cost = spec.default_cost if asked.cost is None else asked.cost
+    if spec.max_cost is not None and cost > spec.max_cost:
+        raise _invalid([errors.Flaw("/cost", f"{policy.id} takes {spec.max_cost} at most")])
+    floor_us = policy.floors_us[asked.priority] if spec.floors else 0
+    key = subject.key(asked.subject, spec.key, policy.id)
+    limit = gcra.Limit(key, pace, cost, wait_us=max_wait_us - floor_us, shadow=spec.shadow)
+    is_hopeless = not spec.shadow and cost * pace.t_us > pace.tau_us - floor_us
+    return Meeting(policy, limit, floor_us, is_hopeless)
+
+
+def _is_hopeless(meetings: Sequence[Meeting]) -> bool:
+    for meeting in meetings:  # noqa: SIM110 - a generator would cost more than what it looks at
+        if meeting.is_hopeless:
+            return True
+    return False
+
+
+def _met(meeting: Meeting, level: gcra.Level, took: bool) -> Met:
+    limit, pace = meeting.limit, level.pace
     violated = not level.fits(limit)
-    taken_us = limit.cost * level.pace.t_us if took and not violated else 0
-    return Met(
-        policy=meeting.policy,
-        limit=limit,
-        pace=level.pace,
-        debt_us=level.debt_us + taken_us,
-        need_us=level.over_us(limit.cost) + meeting.floor_us,
-        violated=violated,
-    )
+    taken_us = limit.cost * pace.t_us if took and not violated else 0
+    need_us = level.over_us(limit.cost) + meeting.floor_us
+    return Met(meeting.policy, limit, pace, level.debt_us + taken_us, need_us, violated)
 
 
-def _wait_us(met: Sequence[Met], *, allowed: bool, max_wait_us: int) -> int:
+def _wait_us(met: Sequence[Met], allowed: bool, max_wait_us: int) -> int:
     """Allowed: until the slot comes. Denied: until asking again can help."""
-    counted = [each.need_us for each in met if not each.limit.shadow]
-    return max(0, max(counted, default=0) - (0 if allowed else max_wait_us))
+    longest_us = 0
+    for each in met:
+        if each.need_us > longest_us and not each.limit.shadow:
+            longest_us = each.need_us
+    return longest_us if allowed else max(0, longest_us - max_wait_us)
 
 
 def _alone(met: Sequence[Met], away_s: float) -> bool:

@@ -12,17 +12,18 @@ from contracts.ratelimits import KeyKind, Subject
 
 IPV6_PREFIX = 64
 KNOWN_ADDRESSES = 10_000
+SHOP, SHOP_OR_IP = KeyKind.SHOP, KeyKind.SHOP_OR_IP
 
 
 def key(subject: Subject, kind: KeyKind, policy: str) -> str:
     """`{s:shop}:policy` and so on. Raises Invalid when the subject lacks what the policy counts."""
+    if (kind is SHOP_OR_IP or kind is SHOP) and subject.shop and subject.shop_verified:
+        return f"{{s:{subject.shop}}}:{policy}"
     return f"{{{_who(subject, kind)}}}:{policy}"
 
 
 def _who(subject: Subject, kind: KeyKind) -> str:
     match kind:
-        case KeyKind.SHOP | KeyKind.SHOP_OR_IP if subject.shop and subject.shop_verified:
-            return f"s:{subject.shop}"
         case KeyKind.SHOP if not subject.shop:
             raise _lacking("shop")
         case KeyKind.USER:
