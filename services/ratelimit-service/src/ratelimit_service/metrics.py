@@ -2,9 +2,10 @@
 
 from prometheus_client import Counter, Gauge
 
+from chassis.metrics import LoopCounter
 from contracts.ratelimits import Backend
 
-DECISIONS = Counter(
+DECISIONS = LoopCounter(
     "ratelimit_decisions_total",
     "Limits judged: allowed, denied, or shadow_denied (would have been)",
     ["policy", "outcome", "backend"],

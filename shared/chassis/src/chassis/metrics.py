@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
@@ -61,6 +61,47 @@ class LoopHistogram(Collector):
         for value, series in self._series.items():
             upto = accumulate(series.counts)
             family.add_metric([value], list(zip(edges, upto, strict=True)), sum_value=series.sum)
+        return [family]
+
+
+class Tally:
+    """What was counted under some labels. Not locked, as `Series`."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+class LoopCounter(Collector):
+    """A counter for the same paths as `LoopHistogram`: `labels(...).count += 1`."""
+
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        labels: Sequence[str],
+        *,
+        registry: CollectorRegistry = REGISTRY,
+    ) -> None:
+        self._name, self._documentation, self._labelnames = name, documentation, tuple(labels)
+        self._tallies: dict[tuple[str, ...], Tally] = {}
+        registry.register(self)
+
+    def labels(self, *values: str) -> Tally:
+        """Always the same for the same values."""
+        tally = self._tallies.get(values)
+        if tally is None:
+            tally = self._tallies[values] = Tally()
+        return tally
+
+    def describe(self) -> Iterable[CounterMetricFamily]:
+        return [CounterMetricFamily(self._name, self._documentation, labels=self._labelnames)]
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        [family] = self.describe()
+        for values, tally in self._tallies.items():
+            family.add_metric(list(values), tally.count)
         return [family]
 
 
