@@ -19,6 +19,7 @@ import pytest_asyncio
 import queue_service.store
 from chassis import postgres
 from chassis.kernel import ids
+from queue_service.core import lanes as core_lanes
 from queue_service.core.attempts import Claimed, Settlement, Status, Verb
 from queue_service.core.lanes import HEAD_AFTER, MANY_LANES, MIN_LANES
 from queue_service.core.leasing import Claim
@@ -111,7 +112,7 @@ class Lanes:
             for _ in range(2):  # the first one plans
                 plan = await other.fetchval(
                     "explain (analyze, buffers, timing off, format json) "
-                    f"select * from take_jobs('{QUEUE}', $1, $2, 4{named})",
+                    f"select * from take_ready('{QUEUE}', $1, $2, 4{named})",
                     self.worker, want, *told.values(),
                 )  # fmt: skip
         node = plan[0]["Plan"]
@@ -130,7 +131,9 @@ class Lanes:
             transaction = connection.transaction()
             await transaction.start()
             await connection.execute(
-                f"select * from take_jobs('{QUEUE}', $1, 50, 4{named})", self.worker, *told.values()
+                f"select * from take_ready('{QUEUE}', $1, 50, 4{named})",
+                self.worker,
+                *told.values(),
             )
             await transaction.rollback()
             await connection.execute("select pg_stat_force_next_flush()")
@@ -186,7 +189,7 @@ async def test_a_lane_is_never_called_empty_by_its_cursor(lanes: Lanes) -> None:
     lane = await lanes.lane("a", "id")
     beyond = [10**9] * 10
     rows = await lanes.database.fetch(
-        "select * from take_jobs($1, $2, 5, 4, p_head_lanes => $3, p_heads => $4)",
+        "select * from take_ready($1, $2, 5, 4, p_head_lanes => $3, p_heads => $4)",
         QUEUE, lanes.worker, [lane], beyond,
     )  # fmt: skip
     assert [row["o_id"] is not None for row in rows] == [True] * 5
@@ -225,6 +228,44 @@ async def test_a_cursor_skips_what_is_dead_while_a_snapshot_is_pinned(lanes: Lan
         assert await lanes.entries_read(p_head_lanes=[lane], p_heads=heads) < 200
 
 
+async def test_a_short_lane_is_looked_at_from_its_floor_while_a_snapshot_is_pinned(
+    lanes: Lanes,
+) -> None:
+    await lanes.fill("a", 3000)
+    lane = await lanes.lane("a", "id")
+    async with lanes.session() as pinned:
+        await pinned.execute("set transaction isolation level repeatable read")
+        await pinned.execute("select count(*) from queue_job")
+        for _ in range(6):
+            await lanes.claim(500)
+        last = await lanes.database.fetchval("select max(seq) from queue_job")
+        heads = [0] * 5 + [last] + [0] * 4
+        told = {"p_head_lanes": [lane], "p_heads": heads}
+        assert await lanes.entries_read(**told) > 2500
+        floors = [0] * 5 + [last - 100] + [0] * 4
+        assert await lanes.entries_read(**told, p_floors=floors) < 300
+
+
+async def test_a_job_that_a_floor_hides_is_found_once_its_lane_is_woken_again(
+    lanes: Lanes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core_lanes, "REWIND_BY_S", 0.0)
+    monkeypatch.setattr(core_lanes, "REWIND_EVERY_S", 0.0)
+    monkeypatch.setattr(core_lanes, "RESET_EVERY_S", 0.0)
+    await lanes.fill("a", 1)
+    lane = await lanes.lane("a", "id")
+    async with lanes.session() as late:
+        await late.execute(ADD, [lane], 1, 5, None)
+        await lanes.fill("a", HEAD_AFTER)
+        await lanes.claim(HEAD_AFTER + 1)
+        await late.execute("commit")
+    found = 0
+    for _ in range(4):
+        found += len(await lanes.claim(1))
+        await lanes.store.wake_sleepers(after=0, limit=100)
+    assert found == 1
+
+
 # Waking: both who makes jobs ready and who finds a lane empty look again after their commit.
 
 
@@ -234,7 +275,7 @@ async def test_a_job_that_comes_while_its_lane_is_found_empty_is_seen_by_the_cla
     await lanes.fill("a", 1)
     await lanes.claim(1)
     async with lanes.session() as claimer:
-        rows = await claimer.fetch("select * from take_jobs($1, $2, 5, 4)", QUEUE, lanes.worker)
+        rows = await claimer.fetch("select * from take_ready($1, $2, 5, 4)", QUEUE, lanes.worker)
         dry = [row["o_lane"] for row in rows if row["o_kind"] == "dry"]
         # To the enqueuer the lane is awake, before its commit and after it.
         await lanes.database.execute(ADD, dry, 1, 5, None)
@@ -374,8 +415,8 @@ async def test_a_cap_cannot_be_set_while_somebody_takes_jobs_without_the_lane(
 ) -> None:
     await lanes.fill("a", 30)
     async with lanes.session() as first, lanes.session() as second, lanes.session() as operator:
-        await first.execute("select * from take_jobs($1, $2, 5, 4)", QUEUE, lanes.worker)
-        rows = await second.fetch("select * from take_jobs($1, $2, 5, 4)", QUEUE, lanes.worker)
+        await first.execute("select * from take_ready($1, $2, 5, 4)", QUEUE, lanes.worker)
+        rows = await second.fetch("select * from take_ready($1, $2, 5, 4)", QUEUE, lanes.worker)
         assert len([row for row in rows if row["o_id"]]) == 5
         await first.execute("commit")
         setting = asyncio.create_task(
@@ -478,7 +519,7 @@ async def test_lanes_that_a_claimer_remembers_are_looked_at_again_before_they_ar
     near = await lanes.ids(3)
     await lanes.database.execute("update lane set paused = true where id = $1", near[0])
     rows = await lanes.database.fetch(
-        "select * from take_jobs($1, $2, 50, 4, p_near => $3)", QUEUE, lanes.worker, near
+        "select * from take_ready($1, $2, 50, 4, p_near => $3)", QUEUE, lanes.worker, near
     )
     assert Counter(row["o_lane"] for row in rows if row["o_id"]) == {near[1]: 5, near[2]: 5}
 
@@ -489,7 +530,7 @@ async def test_one_busy_lane_serves_several_claimers_and_all_of_it_is_paid_for(
     await lanes.fill("a", 200)
     borrower = EngineStore(lanes.database)
     async with lanes.session() as holder:
-        rows = await holder.fetch("select * from take_jobs($1, $2, 50, 4)", QUEUE, lanes.worker)
+        rows = await holder.fetch("select * from take_ready($1, $2, 50, 4)", QUEUE, lanes.worker)
         assert len([row for row in rows if row["o_id"]]) == 50
         assert len(await lanes.claim(50, store=borrower)) == 50
         await holder.execute("commit")
@@ -503,7 +544,7 @@ async def test_one_busy_lane_serves_several_claimers_and_all_of_it_is_paid_for(
 async def test_nobody_takes_jobs_of_a_capped_lane_without_the_lane(lanes: Lanes) -> None:
     await lanes.fill("a", 20, cap=10)
     async with lanes.session() as holder:
-        await holder.execute("select * from take_jobs($1, $2, 5, 4)", QUEUE, lanes.worker)
+        await holder.execute("select * from take_ready($1, $2, 5, 4)", QUEUE, lanes.worker)
         assert await lanes.claim(50) == []
     assert len(await lanes.claim(50)) == 10
 

@@ -77,11 +77,10 @@ class Claims(Settlements, Protocol):
 
 
 class Sleepers(Protocol):
-    async def sleeping(self, *, after: int, limit: int) -> list[int]:
-        """Lanes that sleep, by id, from behind `after`."""
+    async def wake_sleepers(self, *, after: int, limit: int) -> int:
+        """Looks through lanes that sleep, by id, from behind `after`; the last of them, 0 at the
+        end."""
         ...
-
-    async def wake(self, lanes: Sequence[int]) -> bool: ...
 
 
 class Stages(Protocol):

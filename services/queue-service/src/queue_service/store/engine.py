@@ -1,6 +1,6 @@
 """Claim, settle, beat, rescue: what workers do in Postgres, fenced by lease numbers.
 
-The statements themselves are functions of the database (migrations/0014_claim.sql and
+The statements themselves are functions of the database (migrations/0021_floors.sql and
 0015_settle.sql), since they must be several in one transaction.
 """
 
@@ -45,8 +45,22 @@ class EngineStore:
         return [WorkerQueue(*row) for row in await self._database.fetch(SQL.worker_queues)]
 
     async def wake(self, lanes: Sequence[int]) -> bool:
-        """True if one of them had ready jobs after all."""
-        return bool(lanes) and bool(await self._database.fetchval(SQL.wake, sorted(set(lanes))))
+        """True if one of them had ready jobs after all, as far as this claimer would see them."""
+        if not lanes:
+            return False
+        floors: dict[int, Sequence[int]] = {}
+        for memory in self._lanes.values():
+            floors |= memory.floors(lanes)
+        places = [place for of_lane in floors.values() for place in of_lane]
+        woken = await self._database.fetchval(SQL.wake, sorted(set(lanes)), list(floors), places)
+        return bool(woken)
+
+    async def wake_sleepers(self, *, after: int, limit: int) -> int:
+        """Looks through a slice of the sleeping lanes; the last of them, 0 at the end."""
+        lanes = [row["id"] for row in await self._database.fetch(SQL.sleeping, after, limit)]
+        if lanes:
+            await self._database.fetchval(SQL.wake, lanes, [], [])
+        return lanes[-1] if len(lanes) == limit else 0
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Status]:
         """A status for each, in order, after the commit."""
@@ -60,7 +74,8 @@ class EngineStore:
         if memory.is_to_look(began := time.monotonic()):
             near = await self._database.fetch(SQL.near_lanes, claim.queue, MOST_NEAR)
             memory.looked([row[0] for row in near], began=began, now=time.monotonic())
-        look = memory.look(want=claim.want, limit=claim.lanes, now=time.monotonic())
+        asked_at = time.monotonic()
+        look = memory.look(want=claim.want, limit=claim.lanes, now=asked_at)
         try:
             rows = await self._database.fetch(
                 SQL.settle_and_claim,
@@ -72,6 +87,7 @@ class EngineStore:
                 look.near,
                 look.head_lanes,
                 look.heads,
+                look.floors,
                 look.debt_lanes,
                 look.debts,
             )
@@ -83,6 +99,7 @@ class EngineStore:
         jobs = [row for row in rows if row[1] is not None]
         told = [row for row in rows if row[1] is None and row[0] is not None]
         dry = self._learn(memory, look, claim, jobs, told)
+        memory.took(time.monotonic() - asked_at, now=asked_at)
         statuses = _statuses(len(settlements), missed)
         if claim.want > 0 and not jobs and look.near is not None:
             # Of those it remembered nothing was left; that says nothing of the others.
@@ -116,10 +133,6 @@ class EngineStore:
             told = {"attempt": 0, "at": rfc3339(datetime.now(UTC)), "duration_ms": None, **said}
             failed = one._replace(verb=Verb.FAILED, delay_s=0.0, result=None, error=told)
             return (await self.settle([failed]))[0]
-
-    async def sleeping(self, *, after: int, limit: int) -> list[int]:
-        rows = await self._database.fetch(SQL.sleeping, after, limit)
-        return [row["id"] for row in rows]
 
     async def stage(self, limit: int) -> int:
         """How many due jobs became ready."""

@@ -12,9 +12,9 @@ select null::bigint as o_lane, null::uuid as o_id, o_index::bigint as o_lease_no
     null::bigint as o_seq
 from settle_jobs($1, $2, $3, $4, $5, $6, $7)
 union all
-select * from take_jobs(
-    $8, $9, $10, $11, p_near => $12, p_head_lanes => $13, p_heads => $14, p_debt_lanes => $15,
-    p_debts => $16
+select * from take_ready(
+    $8, $9, $10, $11, p_near => $12, p_head_lanes => $13, p_heads => $14, p_floors => $15,
+    p_debt_lanes => $16, p_debts => $17
 )
 
 -- name: near_lanes
@@ -25,7 +25,7 @@ select id from lane where queue = $1 and is_open order by vtime, id limit $2
 select o_index, o_status from settle_jobs($1, $2, $3, $4, $5, $6, $7)
 
 -- name: wake
-select wake_lanes($1)
+select wake_behind($1, $2, $3)
 
 -- name: sleeping
 -- Lanes that sleep, a slice at a time.
