@@ -182,7 +182,7 @@ def _statuses(count: int, missed: Iterable[Any]) -> list[Status]:
 
 
 def claimed(queue: str, rows: Sequence[Any], seals: Seals) -> list[Claimed]:
-    """`rows`: as take_jobs answers them, up to the args; these are parsed all at once."""
+    """`rows`: as take_ready answers them, up to the args; these are parsed all at once."""
     jobs = []
     known = postgres.loads(f"[{','.join([row[14] for row in rows])}]")
     for row, given in zip(rows, known, strict=True):
