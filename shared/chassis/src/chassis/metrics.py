@@ -105,7 +105,7 @@ class LoopCounter(Collector):
         return [family]
 
 
-HTTP_REQUESTS = Counter(
+HTTP_REQUESTS = LoopCounter(
     "http_requests_total", "Requests answered, by route template", ["method", "route", "status"]
 )
 HTTP_DURATION_S = LoopHistogram(
@@ -114,7 +114,10 @@ HTTP_DURATION_S = LoopHistogram(
     "route",
     buckets=BUCKETS_S,
 )
-HTTP_IN_FLIGHT = Gauge("http_requests_in_flight", "Requests being served now")
+HTTP_IN_FLIGHT = Tally()
+Gauge("http_requests_in_flight", "Requests being served now").set_function(
+    lambda: HTTP_IN_FLIGHT.count
+)
 LOOP_PASSES = Counter("loop_passes_total", "Passes of a background loop", ["loop", "outcome"])
 LOOP_DURATION_S = Histogram(
     "loop_pass_duration_seconds", "Time of one pass", ["loop"], buckets=BUCKETS_S

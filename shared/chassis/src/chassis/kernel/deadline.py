@@ -2,9 +2,9 @@
 
 import time
 from contextvars import ContextVar
-from dataclasses import dataclass
 
 from chassis.kernel import errors
+from chassis.kernel.values import value
 
 HEADER = "Request-Timeout-Ms"
 DEFAULT_S = 5.0
@@ -12,7 +12,7 @@ HOP_COST_S = 0.005
 LEAST_USEFUL_S = 0.02
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Deadline:
     at: float
 

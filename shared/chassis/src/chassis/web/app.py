@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-import prometheus_client
 import pydantic
 from aiohttp import web
 
@@ -109,20 +108,20 @@ def allows(caller: Caller, scope: str) -> bool:
 async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     started = time.monotonic()
     trace.begin(request.headers.get("traceparent"))
-    metrics.HTTP_IN_FLIGHT.inc()
+    metrics.HTTP_IN_FLIGHT.count += 1
     try:
         response = await _answer(request, handler)
     finally:
-        metrics.HTTP_IN_FLIGHT.dec()
+        metrics.HTTP_IN_FLIGHT.count -= 1
     route = _route(request)
     method = request.method if request.method in METHODS else "other"
-    _requests(method, route, response.status).inc()
+    _requests(method, route, response.status).count += 1
     _durations(route).observe(time.monotonic() - started)
     return response
 
 
 @cache
-def _requests(method: str, route: str, status: int) -> prometheus_client.Counter:
+def _requests(method: str, route: str, status: int) -> metrics.Tally:
     return metrics.HTTP_REQUESTS.labels(method, route, str(status))
 
 
@@ -134,7 +133,7 @@ def _durations(route: str) -> metrics.Series:
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         deadline.bind(_deadline(request))
-        if "%00" in request.rel_url.raw_path:
+        if "%00" in request.raw_path and "%00" in request.rel_url.raw_path:
             raise errors.NotFound("no name of ours holds U+0000")
         response = await handler(request)
     except errors.Fault as fault:

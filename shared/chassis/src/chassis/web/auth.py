@@ -18,7 +18,10 @@ def by_service_token(verifier: Verifier) -> Authenticate:
 
 def bearer(request: web.Request) -> str:
     """The credential of the Authorization header, or Unauthenticated."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    given = request.headers.get("Authorization", "")
+    if given.startswith("Bearer ") and " " not in (token := given[7:]) and token:
+        return token
+    scheme, _, token = given.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise errors.Unauthenticated("send Authorization: Bearer <key>")
     return token.strip()

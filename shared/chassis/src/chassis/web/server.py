@@ -37,7 +37,7 @@ class Connection(web.RequestHandler):
         response = problems.response(fault)
         response.headers["traceparent"] = trace.current().traceparent()
         response.force_close()
-        metrics.HTTP_REQUESTS.labels("other", UNMATCHED, str(response.status)).inc()
+        metrics.HTTP_REQUESTS.labels("other", UNMATCHED, str(response.status)).count += 1
         return response
 
 

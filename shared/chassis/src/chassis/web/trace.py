@@ -3,13 +3,14 @@
 import random
 import re
 from contextvars import ContextVar
-from dataclasses import dataclass
+
+from chassis.kernel.values import value
 
 # Version ff and ids of zeros are invalid.
 _FORM = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0+-)([0-9a-f]{32})-(?!0+-)[0-9a-f]{16}-([0-9a-f]{2})")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Trace:
     trace_id: str
     span_id: str
