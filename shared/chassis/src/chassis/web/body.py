@@ -19,6 +19,7 @@ from aiohttp import web
 
 from chassis.kernel import errors
 from chassis.kernel.clock import rfc3339
+from chassis.web.answer import Answer
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 
@@ -237,7 +238,7 @@ def respond(
         said["Mainstay-Backend"] = backend
     if degraded is not None:
         said["Degraded"] = degraded
-    return web.Response(status=status, body=_encoded(value), headers=said)
+    return Answer(status=status, body=_encoded(value), headers=said)
 
 
 def _encoded(value: Any) -> bytes:
