@@ -8,7 +8,7 @@ from aiohttp import web
 from chassis.kernel import errors
 from chassis.web import body
 from chassis.web.app import CALLER
-from contracts.ratelimits import Check, CheckBatch, Reserve, Subject
+from contracts.ratelimits import Asked, Check, CheckBatch, Reserve
 from ratelimit_service import metrics
 from ratelimit_service.api import headers, keys
 from ratelimit_service.core.checks import Decision
@@ -17,9 +17,12 @@ from ratelimit_service.core.checks import Decision
 RETRY_JITTER = 0.1
 
 
+_CHECKS = body.Remembered(Check)
+
+
 async def check(request: web.Request) -> web.Response:
-    asked = await body.read_json(request, Check)
-    _own(request, asked.subject)
+    asked = await _CHECKS.read_json(request)
+    _own(request, asked)
     decision = await request.app[keys.CHECKS].check(asked)
     if asked.mode == "consume":
         _count(decision)
@@ -28,8 +31,7 @@ async def check(request: web.Request) -> web.Response:
 
 async def check_batch(request: web.Request) -> web.Response:
     asked = await body.read_json(request, CheckBatch)
-    for item in asked.items:
-        _own(request, item.subject)
+    _own(request, *asked.items)
     decisions = await request.app[keys.CHECKS].batch(asked)
     for item, decision in zip(asked.items, decisions, strict=True):
         if item.mode == "consume":
@@ -40,7 +42,7 @@ async def check_batch(request: web.Request) -> web.Response:
 
 async def reserve(request: web.Request) -> web.Response:
     asked = await body.read_json(request, Reserve)
-    _own(request, asked.subject)
+    _own(request, asked)
     decision = await request.app[keys.CHECKS].reserve(asked)
     _count(decision)
     return _answer(decision.document(), decision)
@@ -48,8 +50,8 @@ async def reserve(request: web.Request) -> web.Response:
 
 async def enforce(request: web.Request) -> web.Response:
     """204, or the 429 that may be passed on as it is."""
-    asked = await body.read_json(request, Check)
-    _own(request, asked.subject)
+    asked = await _CHECKS.read_json(request)
+    _own(request, asked)
     decision = await request.app[keys.CHECKS].check(asked)
     if asked.mode == "consume":
         _count(decision)
@@ -79,7 +81,7 @@ def _refusal(decision: Decision, said: dict[str, str]) -> errors.Limited:
 
 
 def _answer(document: dict[str, Any], decision: Decision) -> web.Response:
-    return body.respond(document, headers=_road(decision))
+    return body.respond(document, backend=str(decision.backend), degraded=decision.degraded)
 
 
 def _road(decision: Decision) -> dict[str, str]:
@@ -89,14 +91,16 @@ def _road(decision: Decision) -> dict[str, str]:
     return said
 
 
-def _own(request: web.Request, subject: Subject) -> None:
+def _own(request: web.Request, *asked: Asked) -> None:
     """A key of one shop spends nobody else's limits."""
-    shop = request[CALLER].shop
-    if shop is not None and subject.shop is not None and subject.shop != shop:
-        raise errors.Denied("the key belongs to another shop", code="other_shop")
-    is_shared = subject.sender is not None or subject.user not in (None, request[CALLER].key_id)
-    if shop is not None and is_shared:
-        raise errors.Denied("senders and other keys are not of one shop", code="other_shop")
+    caller = request[CALLER]
+    if caller.shop is None:
+        return
+    for subject in (each.subject for each in asked):
+        if subject.shop is not None and subject.shop != caller.shop:
+            raise errors.Denied("the key belongs to another shop", code="other_shop")
+        if subject.sender is not None or subject.user not in (None, caller.key_id):
+            raise errors.Denied("senders and other keys are not of one shop", code="other_shop")
 
 
 def _count(decision: Decision) -> None:

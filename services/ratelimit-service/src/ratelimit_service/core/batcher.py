@@ -79,7 +79,9 @@ class Batcher:
 
 
 def _limits(asks: Sequence[gcra.Ask]) -> int:
-    return sum(len(ask.limits) for ask in asks)
+    if len(asks) == 1:
+        return len(asks[0].limits)
+    return sum([len(ask.limits) for ask in asks])
 
 
 def pieces(asks: Sequence[gcra.Ask]) -> Iterator[Sequence[gcra.Ask]]:

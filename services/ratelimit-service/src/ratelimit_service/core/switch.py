@@ -93,14 +93,12 @@ class Switch:
     @property
     def degraded(self) -> str | None:
         """What is missing and what that means; None also where Redis is not configured."""
-        match self.road:
-            case Backend.LOCAL:
-                return "postgres;each replica decides its share"
-            case Backend.POSTGRES if self._redis is not None:
-                return "redis;postgres decides"
-            case Backend.REDIS if self._away_since is not None:
-                return "postgres;what redis decides is not recorded"
-        return None
+        is_away = self._away_since is not None
+        if self._steady and self._is_redis_turn:
+            return "postgres;what redis decides is not recorded" if is_away else None
+        if is_away:
+            return "postgres;each replica decides its share"
+        return None if self._redis is None else "redis;postgres decides"
 
     @property
     def postgres_away_s(self) -> float:
