@@ -109,7 +109,8 @@ def running(
     argv = [sys.executable, "-m", "ratelimit_service"]
     if process.spawn([*argv, "migrate"], log=log, env=environ).wait(START_WITHIN_S):
         raise LoadError(process.tail(log))
-    child = process.spawn([*argv, "api"], log=log, env=environ)
+    served = os.environ.get("BENCH_LIMITER", "-m ratelimit_service").split()
+    child = process.spawn([sys.executable, *served, "api"], log=log, env=environ)
     limiter = Limiter(
         url=f"http://127.0.0.1:{port}",
         ops_url=f"http://127.0.0.1:{ops_port}",

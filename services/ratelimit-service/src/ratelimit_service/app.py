@@ -20,6 +20,7 @@ from ratelimit_service.api import keys, routes
 from ratelimit_service.cache.buckets import RedisBuckets
 from ratelimit_service.core.batcher import Batcher
 from ratelimit_service.core.checks import Checks, State
+from ratelimit_service.core.denials import Denials
 from ratelimit_service.core.ledger import Ledger
 from ratelimit_service.core.policies import Policies, PolicyTable
 from ratelimit_service.core.switch import Switch
@@ -128,11 +129,18 @@ async def switch_ctx(app: web.Application) -> AsyncIterator[None]:
 async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
     switch = app[SWITCH]
     batcher = Batcher(switch.decide)
+    denials = Denials(
+        batcher,
+        monotonic=time.monotonic,
+        era=lambda: switch.era,
+        replicas=lambda: switch.replicas,
+        counted=metrics.DENIALS_CACHED.inc,
+    )
     app[TABLE] = PolicyTable(policies.seed_policies())
     app[keys.POLICIES] = Policies(store=PostgresPolicies(app[DATABASE]), table=app[TABLE])
     app[keys.CHECKS] = Checks(
         policies=app[TABLE],
-        rule=batcher,
+        rule=denials,
         state=lambda: State(switch.degraded, switch.postgres_away_s),
         tokens=Tokens(app[SETTINGS].service_key.get_secret_value(), SystemClock()),
     )

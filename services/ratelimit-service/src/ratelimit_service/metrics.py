@@ -10,6 +10,9 @@ DECISIONS = LoopCounter(
     "Limits judged: allowed, denied, or shadow_denied (would have been)",
     ["policy", "outcome", "backend"],
 )
+DENIALS_CACHED = Counter(
+    "ratelimit_denials_cached_total", "Checks refused by what a store said a moment ago"
+)
 SWITCHES = Counter(
     "ratelimit_backend_switches_total", "Times another backend began to decide", ["from", "to"]
 )

@@ -86,6 +86,11 @@ class Switch:
         return Backend.POSTGRES if self._away_since is None else Backend.LOCAL
 
     @property
+    def era(self) -> int:
+        """Another one with every change of the decider."""
+        return self._epoch.seq
+
+    @property
     def _is_redis_turn(self) -> bool:
         """An epoch that we have left stays left: what we gave out since is unknown to its Redis."""
         return self._epoch.backend is Backend.REDIS and self._epoch.seq != self._left
