@@ -1,9 +1,10 @@
 """Python, SQL and Lua decide the same, whatever the batch and the state it meets."""
 
 import asyncio
+import contextlib
 import struct
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import asyncpg
@@ -20,8 +21,10 @@ from testkit.databases import Databases
 MIGRATIONS = Path(ratelimit_service.__file__).parent / "store" / "migrations"
 LUA = Path(cache.__file__).with_name("buckets.lua").read_text()
 
-keys = st.sampled_from(["a", "b", "c", "d"])
+BUCKETS, QUOTAS = ("a", "b", "c", "d"), ("p", "q", "r")
+keys = st.sampled_from(BUCKETS)
 t_us = st.sampled_from([1, 7, 200, 10_000, 333_334, 86_400_000_000])
+Records = dict[str, gcra.Record]
 
 
 @st.composite
@@ -31,38 +34,71 @@ def paces(draw: st.DrawFn, *, version: int | None = None) -> gcra.Pace:
     return gcra.Pace(t, t * burst, draw(st.integers(0, 3)) if version is None else version)
 
 
+def quota_paces(version: int) -> st.SearchStrategy[gcra.Pace]:
+    counts = st.integers(1, 20) | st.integers(1, 10**9)
+    return counts.map(lambda n: gcra.Pace(1, n, version))
+
+
 @st.composite
-def limits(draw: st.DrawFn, by_key: dict[str, list[gcra.Pace]]) -> gcra.Limit:
-    key = draw(keys)
-    pace = draw(st.sampled_from(by_key[key]))
+def windows(draw: st.DrawFn, now_us: int) -> gcra.Window:
+    """Around the clock of the store, or off it as a skewed clock or a calendar has it."""
+    seconds = draw(st.sampled_from([1, 7, 60, 3600, 82_800, 86_400, 2_678_400, 315_360_000]))
+    length = seconds * 1_000_000
+    off = draw(st.sampled_from([0, 1, length - 1, length, -1, -length]) | st.integers(0, length))
+    start = now_us - off
+    number = draw(st.integers(1, 10**6))
+    return gcra.Window(number, start, start + length, length, draw(st.booleans()))
+
+
+@st.composite
+def limits(
+    draw: st.DrawFn, by_key: dict[str, list[gcra.Pace]], of: dict[str, gcra.Window]
+) -> gcra.Limit:
+    key = draw(st.sampled_from(list(by_key)))
+    pace, window = draw(st.sampled_from(by_key[key])), of.get(key)
     cost = draw(st.integers(0, 3) | st.integers(0, 2 * pace.burst))
-    wait = draw(st.sampled_from([0, 0, 1, 600_000_000, -pace.t_us, -pace.tau_us]))
-    return gcra.Limit(key, pace, cost, wait, draw(st.booleans()))
+    op = draw(st.sampled_from([gcra.TAKE, gcra.TAKE, *gcra.Op]))
+    if op is gcra.TAKE:
+        waits = [0, 0, 1, 600_000_000, -pace.t_us, -pace.tau_us]
+    elif window is not None:
+        waits = [0] if op is not gcra.Op.GIVE else [window.number + n for n in (0, 0, -1, 1)]
+    else:
+        waits = [0, 1, pace.t_us * min(cost, pace.burst), pace.tau_us, 600_000_000]
+    wait = draw(st.sampled_from(waits))
+    return gcra.Limit(key, pace, cost, wait, draw(st.booleans()), op, window)
 
 
 @st.composite
-def batches(draw: st.DrawFn) -> gcra.Batch:
+def batches(draw: st.DrawFn, of: dict[str, gcra.Window]) -> gcra.Batch:
     """Each key comes at up to two versions of its policy, as while a change spreads."""
-    by_key = {
-        key: [draw(paces(version=version)) for version in draw(st.sampled_from([[1], [1, 2]]))]
-        for key in ("a", "b", "c", "d")
-    }
+    versions = st.sampled_from([[1], [1, 2]])
+    by_key = {key: [draw(paces(version=n)) for n in draw(versions)] for key in BUCKETS}
+    by_key |= {key: [draw(quota_paces(n)) for n in draw(versions)] for key in of}
     ask = st.builds(
-        gcra.Ask, st.lists(limits(by_key), min_size=1, max_size=4).map(tuple), st.booleans()
+        gcra.Ask, st.lists(limits(by_key, of), min_size=1, max_size=4).map(tuple), st.booleans()
     )
     return gcra.Batch(draw(st.lists(ask, min_size=1, max_size=6)))
 
 
 @st.composite
-def debts(draw: st.DrawFn) -> dict[str, tuple[int, gcra.Pace]]:
-    """What is there: nothing, an idle bucket, a debt within it, or far beyond what is believed."""
-    found = {}
+def situations(draw: st.DrawFn) -> tuple[Records, gcra.Batch, int]:
+    """What is there: nothing, an idle bucket, a debt within it, or far beyond what is believed; of
+    a quota a window that is near or long gone."""
+    now_us = draw(st.integers(10**15, 2 * 10**15))
+    of = {key: draw(windows(now_us)) for key in draw(st.sampled_from([(), QUOTAS]))}
+    found: Records = {}
     for key in draw(st.lists(keys, unique=True)):
         pace = draw(paces())
         most = pace.tau_us + gcra.MAX_WAIT_US
         debt = draw(st.sampled_from([0, 1, pace.t_us, pace.tau_us, most]) | st.integers(0, most))
-        found[key] = (debt, pace)
-    return found
+        found[key] = gcra.RateLimitRecord(now_us + debt, pace)
+    for key, window in of.items():
+        if draw(st.booleans()):
+            pace = draw(st.integers(0, 3).flatmap(quota_paces))
+            number = window.number + draw(st.integers(-3, 3))
+            used, before = (draw(st.integers(0, 20) | st.integers(0, 10**9)) for _ in range(2))
+            found[key] = gcra.QuotaRecord(number, used, before, pace)
+    return found, draw(batches(of)), now_us
 
 
 class Trio:
@@ -75,23 +111,21 @@ class Trio:
         self.lua = LUA.replace("redis.call('TIME')", "{ARGV[3], ARGV[4]}")
         assert self.lua != LUA
 
-    async def decide(
-        self, state: dict[str, tuple[int, gcra.Pace]], batch: gcra.Batch, now_us: int
-    ) -> tuple[Sequence[gcra.Verdict], Sequence[gcra.Verdict], Sequence[gcra.Verdict], object]:
-        records = {
-            key: gcra.RateLimitRecord(now_us + debt, pace) for key, (debt, pace) in state.items()
-        }
+    async def decide(self, records: Records, batch: gcra.Batch, now_us: int) -> Records:
+        """What is there afterwards; fails where the three differ."""
         python, changed = gcra.decide(batch, records, now_us)
         sql, sql_after = await self._sql(records, batch, now_us)
         lua, lua_after = await self._lua(records, batch, now_us)
-        after = {key: _plain(each) for key, each in {**records, **changed}.items()}
-        assert {key: _plain(each) for key, each in sql_after.items() if each.tat_us} == after
-        assert {key: _plain(each) for key, each in lua_after.items()} == after
-        return python, sql, lua, after
+        assert list(sql) == python
+        assert lua == python
+        after = {**records, **changed}
+        assert {key: each for key, each in sql_after.items() if key in after} == after
+        assert lua_after == after
+        return after
 
     async def _sql(
-        self, records: dict[str, gcra.RateLimitRecord], batch: gcra.Batch, now_us: int
-    ) -> tuple[Sequence[gcra.Verdict], dict[str, gcra.RateLimitRecord]]:
+        self, records: Records, batch: gcra.Batch, now_us: int
+    ) -> tuple[Sequence[gcra.Verdict], Records]:
         transaction = self.postgres.transaction()
         await transaction.start()
         try:
@@ -99,40 +133,39 @@ class Trio:
                 "create or replace function clock_us() returns bigint language sql"
                 f" as 'select {now_us}::bigint'"
             )
-            await self.postgres.executemany(
-                "insert into rate_limit_record values ($1, $2, $3, $4, $5, 0)",
-                [
-                    (key, each.tat_us, each.pace.t_us, each.pace.tau_us, each.pace.version)
-                    for key, each in records.items()
-                ],
-            )
+            for key, each in records.items():
+                await self.postgres.execute(*_row(key, each))
             verdicts = await store.PostgresBuckets(
                 decisions=self,
                 bookkeeping=self,  # type: ignore[arg-type]
             ).decide(batch)
-            rows = await self.postgres.fetch("select * from rate_limit_record")
-            return verdicts, {
-                row["key"]: gcra.RateLimitRecord(
-                    row["tat_us"], gcra.Pace(row["t_us"], row["tau_us"], row["version"])
-                )
-                for row in rows
-            }
+            return verdicts, await self._rows()
         finally:
             await transaction.rollback()
+
+    async def _rows(self) -> Records:
+        buckets = await self.postgres.fetch("select * from rate_limit_record")
+        quotas = await self.postgres.fetch("select * from quota_record")
+        found: Records = {}
+        for row in buckets:
+            pace = gcra.Pace(row["t_us"], row["tau_us"], row["version"])
+            found[row["key"]] = gcra.RateLimitRecord(row["tat_us"], pace)
+        for row in quotas:
+            pace = gcra.Pace(1, row["n"], row["version"])
+            found[row["key"]] = gcra.QuotaRecord(row["number"], row["used"], row["before"], pace)
+        return found
 
     async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
         rows: list[asyncpg.Record] = await self.postgres.fetch(sql, *args)
         return rows
 
     async def _lua(
-        self, records: dict[str, gcra.RateLimitRecord], batch: gcra.Batch, now_us: int
-    ) -> tuple[Sequence[gcra.Verdict], dict[str, gcra.RateLimitRecord]]:
+        self, records: Records, batch: gcra.Batch, now_us: int
+    ) -> tuple[Sequence[gcra.Verdict], Records]:
         prefix = uuid.uuid4().hex
         await self.client.set(f"{prefix}:mark", "here")
         for key, each in records.items():
-            pace = each.pace
-            raw = struct.pack("<qqqq", each.tat_us, pace.t_us, pace.tau_us, pace.version)
-            await self.client.set(f"{prefix}:{key}", raw)
+            await self.client.set(f"{prefix}:{key}", _packed(each))
         names = [f"{prefix}:mark", *(f"{prefix}:{key}" for key in batch.keys)]
         seconds, rest = divmod(now_us, 1_000_000)
         answer = await self.client.eval(
@@ -142,39 +175,61 @@ class Trio:
             gcra.Verdict(each.answer == "passed", each.levels)
             for each in cache.unpack(batch, answer)
         ]
-        after = {}
+        after: Records = {}
         for key in {*records, *batch.keys}:
             raw = await self.client.getdel(f"{prefix}:{key}")
             if raw is not None:
-                tat, t, tau, version = struct.unpack("<qqqq", raw)
-                after[key] = gcra.RateLimitRecord(tat, gcra.Pace(t, tau, version))
+                after[key] = _unpacked(raw)
         await self.client.delete(f"{prefix}:mark")
         return verdicts, after
 
 
-def _plain(record: gcra.RateLimitRecord) -> tuple[int, int, int, int]:
-    return (record.tat_us, record.pace.t_us, record.pace.tau_us, record.pace.version)
+def _row(key: str, record: gcra.Record) -> tuple[object, ...]:
+    pace = record.pace
+    if isinstance(record, gcra.QuotaRecord):
+        kept = (record.number, record.used, record.before, pace.tau_us, pace.version)
+        return "insert into quota_record values ($1, $2, $3, $4, $5, $6, 0, 0)", key, *kept
+    row = (record.tat_us, pace.t_us, pace.tau_us, pace.version)
+    return "insert into rate_limit_record values ($1, $2, $3, $4, $5, 0)", key, *row
 
 
-async def test_python_sql_and_lua_decide_the_same(make_database: Databases, redis_url: str) -> None:
-    dsn = await make_database(MIGRATIONS)
-    connection = await asyncpg.connect(dsn, timeout=10)
+def _packed(record: gcra.Record) -> bytes:
+    pace = record.pace
+    if isinstance(record, gcra.QuotaRecord):
+        kept = (record.number, record.used, record.before, pace.tau_us, pace.version)
+        return struct.pack("<qqqqq", *kept)
+    return struct.pack("<qqqq", record.tat_us, pace.t_us, pace.tau_us, pace.version)
+
+
+def _unpacked(raw: bytes) -> gcra.Record:
+    if len(raw) == 40:
+        number, used, before, n, version = struct.unpack("<qqqqq", raw)
+        return gcra.QuotaRecord(number, used, before, gcra.Pace(1, n, version))
+    tat, t, tau, version = struct.unpack("<qqqq", raw)
+    return gcra.RateLimitRecord(tat, gcra.Pace(t, tau, version))
+
+
+@contextlib.asynccontextmanager
+async def trio(make_database: Databases, redis_url: str) -> AsyncIterator[Trio]:
+    connection = await asyncpg.connect(await make_database(MIGRATIONS), timeout=10)
     client = redis.asyncio.Redis.from_url(redis_url, socket_timeout=5)
-    trio = Trio(connection, client)
-    loop = asyncio.get_running_loop()
-
-    @settings(
-        max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None
-    )
-    @given(state=debts(), batch=batches(), now_us=st.integers(10**15, 3 * 10**15))
-    def same(state: dict[str, tuple[int, gcra.Pace]], batch: gcra.Batch, now_us: int) -> None:
-        work = trio.decide(state, batch, now_us)
-        python, sql, lua, _ = asyncio.run_coroutine_threadsafe(work, loop).result(30)
-        assert sql == python
-        assert lua == python
-
     try:
-        await asyncio.to_thread(same)
+        yield Trio(connection, client)
     finally:
         await client.aclose()
         await connection.close(timeout=5)
+
+
+async def test_python_sql_and_lua_decide_the_same(make_database: Databases, redis_url: str) -> None:
+    loop = asyncio.get_running_loop()
+
+    @settings(
+        max_examples=250, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    )
+    @given(situations())
+    def same(situation: tuple[Records, gcra.Batch, int]) -> None:
+        work = everywhere.decide(*situation)
+        asyncio.run_coroutine_threadsafe(work, loop).result(30)
+
+    async with trio(make_database, redis_url) as everywhere:
+        await asyncio.to_thread(same)

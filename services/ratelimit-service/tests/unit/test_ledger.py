@@ -1,7 +1,7 @@
 """What a process remembers: handed over in time, aged, and shared when it is alone."""
 
 from ratelimit_service.core import gcra
-from ratelimit_service.core.ledger import Ledger
+from ratelimit_service.core.ledger import Ledger, Owed
 from ratelimit_service.core.local import Local
 from testkit.clock import FakeClock
 
@@ -22,7 +22,7 @@ def test_a_key_is_due_once_it_has_spent_its_share(clock: FakeClock) -> None:
     assert (ledger.is_due, ledger.take()) == (False, {})
     ledger.note(ask(1), passed(ask(1), 9_000_000), synced=False)
     assert ledger.is_due
-    assert ledger.take() == {"k": gcra.Level(10_000_000, PACE)}
+    assert ledger.take() == {"k": Owed(gcra.Level(10_000_000, PACE))}
     assert ledger.waiting == 0
 
 
@@ -30,7 +30,7 @@ def test_what_is_handed_over_has_aged(clock: FakeClock) -> None:
     ledger = Ledger(clock.monotonic)
     ledger.note(ask(30), passed(ask(30)), synced=False)
     clock.advance(10)
-    assert ledger.take() == {"k": gcra.Level(20_000_000, PACE)}
+    assert ledger.take() == {"k": Owed(gcra.Level(20_000_000, PACE))}
 
 
 def test_what_was_not_taken_over_is_handed_over_again(clock: FakeClock) -> None:
@@ -80,4 +80,4 @@ def test_what_was_given_out_alone_is_handed_over_at_the_pace_of_the_policy(
 ) -> None:
     ledger = Ledger(clock.monotonic)
     Local(ledger).decide(ask(10), replicas=2)
-    assert ledger.take(everything=True) == {"k": gcra.Level(70_000_000, PACE)}
+    assert ledger.take(everything=True) == {"k": Owed(gcra.Level(70_000_000, PACE))}

@@ -16,12 +16,15 @@ PATIENT_BUDGET_S = 0.25
 BUDGETED_LIMITS = 512
 ABSENT_IS_FULL = -1
 ABSENT_IS_UNKNOWN = -2
+IS_AS_HINTED = 0
 
 _HEAD = struct.Struct("<Iq")
 _KEY = struct.Struct("<qqqq")
 _CHECK = struct.Struct("<HB")
 _LIMIT = struct.Struct("<HBqq")
 _LEVEL = struct.Struct("<qqqq")
+_WINDOW = struct.Struct("<qqqBqqq")
+_QUOTA_LEVEL = struct.Struct("<qqqqqqqq")
 _ANSWERS = (ports.Answered.REFUSED, ports.Answered.PASSED, ports.Answered.UNKNOWN)
 
 T = TypeVar("T")
@@ -77,7 +80,11 @@ class RedisBuckets:
 
 def pack(batch: gcra.Batch, debts: Debts) -> bytes:
     pieces = [_HEAD.pack(len(batch.asks), gcra.MAX_WAIT_US)]
+    windows = batch.windows
     for key, asked in batch.paces.items():
+        if key in windows:
+            pieces.append(_quota(key, asked, windows[key], debts))
+            continue
         pace, hint = asked, ABSENT_IS_FULL
         if key in debts:
             known = debts[key]
@@ -87,19 +94,58 @@ def pack(batch: gcra.Batch, debts: Debts) -> bytes:
     for ask in batch.asks:
         pieces.append(_CHECK.pack(len(ask.limits), ask.peek))
         pieces += [
-            _LIMIT.pack(index[limit.key], limit.shadow, limit.cost, limit.wait_us)
+            _LIMIT.pack(index[limit.key], limit.shadow + 2 * limit.op, limit.cost, limit.wait_us)
             for limit in ask.limits
         ]
     return b"".join(pieces)
 
 
+def _quota(key: str, asked: gcra.Pace, window: gcra.Window, debts: Debts) -> bytes:
+    pace, hint, number, used, before = asked, ABSENT_IS_FULL, 0, 0, 0
+    if key in debts:
+        known = debts[key]
+        if known is None:
+            hint = ABSENT_IS_UNKNOWN
+        elif known.span is not None:
+            pace, used = known.pace, known.used
+            number, before = known.span.number, known.span.before
+            hint = IS_AS_HINTED if used or before else ABSENT_IS_FULL
+    return _KEY.pack(0, pace.tau_us, pace.version, hint) + _WINDOW.pack(
+        window.number, window.start_us, window.length_us, window.sliding, number, used, before
+    )
+
+
 def unpack(batch: gcra.Batch, answer: bytes) -> Iterator[ports.Found]:
-    at = 0
+    at, levels_of = 0, _quota_levels if batch.windows else _levels
     for ask in batch.asks:
-        end = at + 1 + _LEVEL.size * len(ask.limits)
-        levels = tuple(
-            gcra.Level(debt, gcra.Pace(t, tau, version))
-            for debt, t, tau, version in _LEVEL.iter_unpack(answer[at + 1 : end])
-        )
+        levels, end = levels_of(ask, answer, at + 1)
         yield ports.Found(_ANSWERS[answer[at]], levels)
         at = end
+
+
+def _levels(ask: gcra.Ask, answer: bytes, at: int) -> tuple[tuple[gcra.Level, ...], int]:
+    """The levels of an ask, and where they end."""
+    end = at + _LEVEL.size * len(ask.limits)
+    levels = tuple(
+        [
+            gcra.Level(debt, gcra.Pace(t, tau, version))
+            for debt, t, tau, version in _LEVEL.iter_unpack(answer[at:end])
+        ]
+    )
+    return levels, end
+
+
+def _quota_levels(ask: gcra.Ask, answer: bytes, at: int) -> tuple[tuple[gcra.Level, ...], int]:
+    """As `_levels`, in a batch with quotas."""
+    levels: list[gcra.Level] = []
+    for limit in ask.limits:
+        if limit.window is None:
+            debt, t, tau, version = _LEVEL.unpack_from(answer, at)
+            levels.append(gcra.Level(debt, gcra.Pace(t, tau, version)))
+            at += _LEVEL.size
+        else:
+            debt, t, tau, version, *where = _QUOTA_LEVEL.unpack_from(answer, at)
+            span = gcra.span(where, limit.window)
+            levels.append(gcra.Level(debt, gcra.Pace(t, tau, version), span))
+            at += _QUOTA_LEVEL.size
+    return tuple(levels), at

@@ -120,13 +120,19 @@ class Ask:
 
 @value
 class Span:
-    """Where a quota stands in time: the number of its window, for how long that lasts, what was
-    used in the one before, and what that weighs now."""
+    """Where a quota stands in time: the number of its window, what was used in the one before and
+    what that weighs now, for how long this one lasts yet and how long it is."""
 
     number: int
     before: int
     weight: int
     left_us: int
+    length_us: int
+
+    @property
+    def lives_us(self) -> int:
+        """For how long what was used matters: to the end of the next window, however long."""
+        return self.left_us + 2 * self.length_us
 
 
 @value
@@ -137,6 +143,11 @@ class Level:
     debt_us: int
     pace: Pace
     span: Span | None = None
+
+    @property
+    def used(self) -> int:
+        """Of a quota: in this window."""
+        return self.debt_us - (self.span.weight if self.span else 0)
 
     def over_us(self, cost: int) -> int:
         """How long until `cost` fits; not above zero when it fits now. Of a quota: by how many
@@ -173,6 +184,7 @@ class Batch:
         self.paces: dict[str, Pace] = {}
         self.windows: dict[str, Window] = {}
         self.written: set[str] = set()
+        self.has_ops = False
         for ask in asks:
             for limit in ask.limits:
                 self._meet(limit, written=not ask.peek)
@@ -186,6 +198,8 @@ class Batch:
             self.paces[limit.key] = limit.pace
             if limit.window is not None:
                 self.windows[limit.key] = limit.window
+        if limit.op is not TAKE:
+            self.has_ops = True
         if written:
             self.written.add(limit.key)
 
@@ -228,7 +242,7 @@ def _quota_level(record: Record | None, pace: Pace, now_us: int, window: Window)
             before = record.used
     left_us = end_us - now_us
     weight = weighed(before, left_us, window)
-    return Level(used + weight, pace, Span(number, before, weight, left_us))
+    return Level(used + weight, pace, Span(number, before, weight, left_us, window.length_us))
 
 
 def weighed(before: int, left_us: int, window: Window) -> int:
@@ -239,8 +253,14 @@ def weighed(before: int, left_us: int, window: Window) -> int:
     return -(-before * share // WHOLE)
 
 
+def span(answered: Sequence[int], window: Window) -> Span:
+    """As the stores answer it: number, before, weight, left."""
+    number, before, weight, left_us = answered
+    return Span(number, before, weight, left_us, window.length_us)
+
+
 def _emptied(span: Span) -> Span:
-    return Span(span.number, 0, 0, span.left_us)
+    return Span(span.number, 0, 0, span.left_us, span.length_us)
 
 
 def _moved(found: Level, limit: Limit) -> int:
@@ -304,4 +324,4 @@ def recorded(found: Level, now_us: int) -> Record:
     span = found.span
     if span is None:
         return RateLimitRecord(now_us + found.debt_us, found.pace)
-    return QuotaRecord(span.number, found.debt_us - span.weight, span.before, found.pace)
+    return QuotaRecord(span.number, found.used, span.before, found.pace)

@@ -4,13 +4,19 @@ and the starting point when neither answers.
 The hand-over is the debt itself, not the spending: Postgres keeps the larger one, so that a repeat
 changes nothing and several replicas cannot count twice. What a dead replica had not handed over is
 at most `SHARE` of a bucket, or one token.
+
+What lowers a debt is kept here as well, but no merge lowers what Postgres has: after a GIVE its
+copy may stay higher, so that a switch refuses a little more and never less. A RESET is put there
+instead of merged, within a moment; what others took meanwhile they hand over with their next piece.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from chassis.kernel.values import value
 from ratelimit_service.core import gcra
+from ratelimit_service.core.gcra import TAKE
 
 SHARE = 0.1
 CAPACITY = 50_000
@@ -25,9 +31,24 @@ class _Seen:
     pace: gcra.Pace
     at_us: int
     unsynced: int = 0
+    span: gcra.Span | None = None
+    is_reset: bool = False
 
     def level(self, now_us: int) -> gcra.Level:
-        return gcra.Level(max(self.debt_us - (now_us - self.at_us), 0), self.pace)
+        age_us, span = now_us - self.at_us, self.span
+        if span is None:
+            return gcra.Level(max(self.debt_us - age_us, 0), self.pace)
+        left_us = span.left_us - age_us
+        span = gcra.Span(span.number, span.before, span.weight, left_us, span.length_us)
+        return gcra.Level(self.debt_us, self.pace, span)
+
+
+@value
+class Owed:
+    """What Postgres is to know of a key; `is_reset`: even if it knows of more."""
+
+    level: gcra.Level
+    is_reset: bool = False
 
 
 class Ledger:
@@ -52,9 +73,18 @@ class Ledger:
         if ask.peek or not verdict.passed:
             return
         for limit, level in zip(ask.limits, verdict.levels, strict=True):
-            if limit.cost and level.fits(limit):
-                debt_us = level.debt_us + limit.cost * level.pace.t_us
-                self.put(limit.key, gcra.Level(debt_us, level.pace), 0 if synced else limit.cost)
+            if limit.op is not TAKE:
+                self._note_moved(limit, level, synced=synced)
+            elif limit.cost and level.fits(limit):
+                self.put(limit.key, level.after(limit), 0 if synced else limit.cost)
+
+    def _note_moved(self, limit: gcra.Limit, level: gcra.Level, *, synced: bool) -> None:
+        after = level.after(limit)
+        raised = -((level.debt_us - after.debt_us) // level.pace.t_us)
+        self.put(limit.key, after, 0 if synced else max(raised, 0))
+        if limit.op is gcra.Op.RESET and not synced:
+            self._seen[limit.key].is_reset = True
+            self._waiting[limit.key] = self._due[limit.key] = None
 
     def put(self, key: str, level: gcra.Level, unsynced: int) -> None:
         """`key` owes this now; of it, `unsynced` tokens more than Postgres was told of."""
@@ -66,6 +96,7 @@ class Ledger:
         else:
             self._seen.move_to_end(key)
         seen.debt_us, seen.pace, seen.at_us = level.debt_us, level.pace, self._now_us()
+        seen.span = level.span
         if unsynced:
             seen.unsynced += unsynced
             self._waiting[key] = None
@@ -77,33 +108,35 @@ class Ledger:
         seen = self._seen.get(key)
         return seen.level(self._now_us()) if seen else None
 
-    def take(self, *, everything: bool = False) -> dict[str, gcra.Level]:
+    def take(self, *, everything: bool = False) -> dict[str, Owed]:
         """A piece to hand over, or nothing. Give it back with `keep` when that fails."""
         chosen = self._waiting if everything or len(self._waiting) >= MAX_WAITING else self._due
         now_us = self._now_us()
-        piece: dict[str, gcra.Level] = {}
+        piece: dict[str, Owed] = {}
         for key in list(chosen):
             if len(piece) == MAX_HANDOVER:
                 break
             self._waiting.pop(key, None)
             self._due.pop(key, None)
-            level = self._settled(key, now_us)
-            if level is not None:
-                piece[key] = level
+            owed = self._settled(key, now_us)
+            if owed is not None:
+                piece[key] = owed
         return piece
 
-    def keep(self, piece: dict[str, gcra.Level]) -> None:
-        for key in piece:
-            if key in self._seen:
+    def keep(self, piece: Mapping[str, Owed]) -> None:
+        for key, owed in piece.items():
+            seen = self._seen.get(key)
+            if seen is not None:
+                seen.is_reset |= owed.is_reset
                 self._waiting[key] = self._due[key] = None
 
-    def _settled(self, key: str, now_us: int) -> gcra.Level | None:
+    def _settled(self, key: str, now_us: int) -> Owed | None:
         seen = self._seen.get(key)
         if seen is None:
             return None
-        seen.unsynced = 0
-        level = seen.level(now_us)
-        return level if level.debt_us else None
+        owed = Owed(seen.level(now_us), seen.is_reset)
+        seen.unsynced, seen.is_reset = 0, False
+        return owed if owed.level.debt_us or owed.is_reset else None
 
     def _forget(self, key: str) -> None:
         self._seen.pop(key, None)

@@ -1,6 +1,8 @@
 """Deciding alone, while no store answers: this replica's share of what it last saw."""
 
+from chassis.kernel.clock import Clock, SystemClock
 from ratelimit_service.core import gcra
+from ratelimit_service.core.gcra import TAKE
 from ratelimit_service.core.ledger import Ledger
 
 # A key never seen here may have spent anything elsewhere: it starts half full.
@@ -8,8 +10,9 @@ UNSEEN_DEBT = 0.5
 
 
 class Local:
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock | None = None) -> None:
         self._ledger = ledger
+        self._clock = clock or SystemClock()
 
     def decide(self, ask: gcra.Ask, *, replicas: int) -> gcra.Verdict:
         """Each of `replicas` gives out the same share of the bucket and of its refill."""
@@ -20,23 +23,32 @@ class Local:
         return verdict
 
     def _level(self, limit: gcra.Limit, replicas: int) -> gcra.Level:
-        last = self._ledger.last(limit.key)
-        pace = last.pace if last and last.pace.version > limit.pace.version else limit.pace
-        if last is None:
-            debt_us = int(pace.tau_us * UNSEEN_DEBT)
-        elif last.pace.version < pace.version:
-            debt_us = gcra.converted(last.debt_us, old=last.pace, new=pace)
-        else:
-            debt_us = last.debt_us
+        known = self._known(limit)
+        if limit.op is not TAKE:
+            return known
+        pace = known.pace
         # A token costs as many as there are replicas, because each of them gives one out.
         shared_us = min(pace.t_us * replicas, pace.tau_us)
-        return gcra.Level(debt_us, gcra.Pace(shared_us, pace.tau_us, pace.version))
+        return gcra.Level(
+            known.debt_us, gcra.Pace(shared_us, pace.tau_us, pace.version), known.span
+        )
+
+    def _known(self, limit: gcra.Limit) -> gcra.Level:
+        """What the key owes as far as this process knows, at the newest pace it knows."""
+        last = self._ledger.last(limit.key)
+        # Only a quota asks which moment it is: a debt is as old as its bearer says.
+        now_us = 0 if limit.window is None else int(self._clock.now().timestamp() * 1_000_000)
+        record = gcra.recorded(last, now_us) if last is not None else None
+        found = gcra.level(record, limit.pace, now_us, limit.window)
+        if record is not None:
+            return found
+        unseen_us = int(limit.pace.tau_us * UNSEEN_DEBT)
+        return gcra.Level(unseen_us, found.pace, found.span)
 
     def _note(self, ask: gcra.Ask, verdict: gcra.Verdict) -> None:
         for limit, level in zip(ask.limits, verdict.levels, strict=True):
-            if limit.cost and level.fits(limit):
-                last = self._ledger.last(limit.key)
-                newer = last and last.pace.version > limit.pace.version
-                pace = last.pace if last and newer else limit.pace
-                debt_us = level.debt_us + limit.cost * level.pace.t_us
-                self._ledger.put(limit.key, gcra.Level(debt_us, pace), limit.cost)
+            if level.fits(limit) and (limit.cost or limit.op is not TAKE):
+                after = level.after(limit)
+                tokens = limit.cost if limit.op in (TAKE, gcra.Op.PENALIZE) else 1
+                pace = self._known(limit).pace
+                self._ledger.put(limit.key, gcra.Level(after.debt_us, pace, after.span), tokens)

@@ -97,12 +97,18 @@ class RedisBuckets(Protocol):
 class PostgresBuckets(Protocol):
     """All raise Unavailable."""
 
-    async def decide(self, batch: gcra.Batch) -> Sequence[gcra.Verdict]:
-        """Raises Moved and Unsettled too."""
+    async def decide(self, batch: gcra.Batch, *, is_pinned: bool = False) -> Sequence[gcra.Verdict]:
+        """Raises Moved and Unsettled too, unless every key of the batch is always decided here."""
         ...
 
-    async def debts(self, paces: Mapping[str, gcra.Pace]) -> Mapping[str, gcra.Level]: ...
+    async def debts(
+        self, paces: Mapping[str, gcra.Pace], windows: Mapping[str, gcra.Window]
+    ) -> Mapping[str, gcra.Level]: ...
 
     async def merge(self, debts: Mapping[str, gcra.Level]) -> None:
         """Keep the larger of what is there and what is given: repeats change nothing."""
+        ...
+
+    async def put(self, debts: Mapping[str, gcra.Level]) -> None:
+        """What is given replaces what is there."""
         ...

@@ -19,10 +19,11 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 
 from chassis.kernel import errors
+from chassis.kernel.clock import Clock
 from chassis.kernel.values import value
 from contracts.ratelimits import Backend
 from ratelimit_service.core import gcra, ports
-from ratelimit_service.core.ledger import Ledger
+from ratelimit_service.core.ledger import Ledger, Owed
 from ratelimit_service.core.local import Local
 
 LEASE_S = 0.9
@@ -51,6 +52,7 @@ class Switch:
         epochs: ports.Epochs,
         ledger: Ledger,
         monotonic: Callable[[], float],
+        clock: Clock | None = None,
         on_switch: Callable[[Backend, Backend], None] = lambda _old, _new: None,
         on_due: Callable[[], None] = lambda: None,
         on_away: Callable[[], None] = lambda: None,
@@ -59,7 +61,7 @@ class Switch:
         self._postgres = postgres
         self._epochs = epochs
         self._ledger = ledger
-        self._local = Local(ledger)
+        self._local = Local(ledger, clock)
         self._monotonic = monotonic
         self._on_switch = on_switch
         self._on_due = on_due
@@ -153,10 +155,18 @@ class Switch:
         async with self._handing_over:
             while piece := self._ledger.take(everything=everything):
                 try:
-                    await self._postgres.merge(piece)
+                    await self._tell_postgres(piece)
                 except BaseException:
                     self._ledger.keep(piece)
                     raise
+
+    async def _tell_postgres(self, piece: Mapping[str, Owed]) -> None:
+        debts = {key: owed.level for key, owed in piece.items() if not owed.is_reset}
+        resets = {key: owed.level for key, owed in piece.items() if owed.is_reset}
+        if debts:
+            await self._postgres.merge(debts)
+        if resets:
+            await self._postgres.put(resets)
 
     async def _by_turn(self, batch: gcra.Batch) -> list[Ruling]:
         epoch = self._epoch
@@ -212,7 +222,7 @@ class Switch:
         batch = gcra.Batch([asks[place] for place in places])
         try:
             await self._settle_up()
-            debts = await self._postgres.debts(batch.paces)
+            debts = await self._postgres.debts(batch.paces, batch.windows)
         except errors.Unavailable:
             self._postgres_failed()
             for place, ask in zip(places, batch.asks, strict=True):
@@ -233,10 +243,12 @@ class Switch:
         """Keys that may be absent because the generation is new. One that owed the most there is
         when it opened owes nothing once its bucket could have filled."""
         age_us = int((self._monotonic() - self._opened_at) * 1_000_000)
+        windows = batch.windows
         return {
             key: None
             for key, pace in batch.paces.items()
-            if age_us < pace.tau_us + gcra.MAX_WAIT_US
+            if age_us
+            < (2 * windows[key].length_us if key in windows else pace.tau_us) + gcra.MAX_WAIT_US
         }
 
     async def _by_postgres(self, batch: gcra.Batch) -> list[Ruling]:
