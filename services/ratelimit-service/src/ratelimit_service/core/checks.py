@@ -1,12 +1,13 @@
 """The use cases of a check: which limits it meets, whether it passes, and what is said of it."""
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from chassis.kernel import errors
 from chassis.kernel.values import value
 from contracts.ratelimits import Asked, Backend, Check, CheckBatch, OnFailure, Reserve
-from ratelimit_service.core import batcher, gcra, subject
+from ratelimit_service.core import batcher, gcra, quota, subject
 from ratelimit_service.core.policies import PolicyTable
 from ratelimit_service.core.policy import Policy
 from ratelimit_service.core.switch import Ruling
@@ -47,6 +48,8 @@ class Met:
     debt_us: int
     need_us: int
     violated: bool
+    quota: gcra.Level | None = None
+    """Of a quota: the same level, with where it stands in time."""
 
     @property
     def remaining(self) -> int:
@@ -54,19 +57,23 @@ class Met:
 
     @property
     def reset_us(self) -> int:
-        """Until one more token is there; 0 for a full bucket."""
+        """Until one more token is there; 0 for a full bucket. Of a fixed quota: until the window
+        ends."""
+        if self.quota is not None and self.limit.window is not None:
+            room = min(self.debt_us, self.pace.tau_us) - self.pace.t_us
+            return quota.until_us(self.quota, self.limit.window, room) if self.debt_us else 0
         if self.debt_us > self.pace.tau_us:
             return self.debt_us - self.pace.tau_us + self.pace.t_us
         return self.debt_us % self.pace.t_us or min(self.debt_us, self.pace.t_us)
 
     def document(self) -> dict[str, Any]:
-        policy = self.policy
+        policy, window = self.policy, self.limit.window
         return {
             "policy": policy.id,
             "limit": self.pace.burst,
             "remaining": self.remaining,
             "reset_ms": _ms(self.reset_us),
-            "window_s": policy.window_s,
+            "window_s": policy.window_s if window is None else window.length_us // gcra.WHOLE,
             "violated": self.violated,
             "shadow": self.limit.shadow,
         }
@@ -183,6 +190,8 @@ class Checks:
             policy = self._policies.find(name)
             if policy is None:
                 raise _unknown(name, number)
+            if policy.is_concurrency:
+                raise _by_permits(name, number)
             meetings.append(_meeting(asked, policy, max_wait_us))
         return meetings
 
@@ -226,8 +235,12 @@ def _meeting(asked: Asked, policy: Policy, max_wait_us: int) -> Meeting:
     if spec.max_cost is not None and cost > spec.max_cost:
         raise _invalid([errors.Flaw("/cost", f"{policy.id} takes {spec.max_cost} at most")])
     floor_us = policy.floors_us[asked.priority] if spec.floors else 0
-    key = subject.key(asked.subject, spec.key, policy.id)
-    limit = gcra.Limit(key, pace, cost, wait_us=max_wait_us - floor_us, shadow=spec.shadow)
+    key = subject.key(asked.subject, spec.key, policy.key_name)
+    wait_us, window = max_wait_us - floor_us, None
+    if policy.calendar is not None:
+        # No wait widens a quota: what it holds does not flow back.
+        wait_us, window = -floor_us, policy.calendar.window(time.time_ns() // 1000)
+    limit = gcra.Limit(key, pace, cost, wait_us, spec.shadow, gcra.TAKE, window, policy.pin)
     is_hopeless = not spec.shadow and cost * pace.t_us > pace.tau_us - floor_us
     return Meeting(policy, limit, floor_us, is_hopeless)
 
@@ -242,6 +255,11 @@ def _is_hopeless(meetings: Sequence[Meeting]) -> bool:
 def _met(meeting: Meeting, level: gcra.Level, took: bool) -> Met:
     limit, pace = meeting.limit, level.pace
     violated = not level.fits(limit)
+    if limit.window is not None:
+        room = max(0, pace.tau_us - meeting.floor_us - limit.cost * pace.t_us)
+        need_us = quota.until_us(level, limit.window, room)
+        after = level.after(limit) if took and not violated else level
+        return Met(meeting.policy, limit, pace, after.debt_us, need_us, violated, after)
     taken_us = limit.cost * pace.t_us if took and not violated else 0
     need_us = level.over_us(limit.cost) + meeting.floor_us
     return Met(meeting.policy, limit, pace, level.debt_us + taken_us, need_us, violated)
@@ -251,8 +269,11 @@ def _wait_us(met: Sequence[Met], allowed: bool, max_wait_us: int) -> int:
     """Allowed: until the slot comes. Denied: until asking again can help."""
     longest_us = 0
     for each in met:
-        if each.need_us > longest_us and not each.limit.shadow:
-            longest_us = each.need_us
+        need_us = each.need_us
+        if need_us > 0 and not allowed and each.limit.window is not None:
+            need_us += max_wait_us  # no part of which a quota would have waited for
+        if need_us > longest_us and not each.limit.shadow:
+            longest_us = need_us
     return longest_us if allowed else max(0, longest_us - max_wait_us)
 
 
@@ -282,6 +303,11 @@ def _unknown(name: str, number: int) -> errors.NotFound:
     return errors.NotFound(
         detail, code="unknown_policy", flaws=[errors.Flaw(f"/policies/{number}", detail)]
     )
+
+
+def _by_permits(name: str, number: int) -> errors.Invalid:
+    detail = f"{name} limits how many run at once: take a permit"
+    return _invalid([errors.Flaw(f"/policies/{number}", detail)])
 
 
 def _invalid(flaws: Sequence[errors.Flaw]) -> errors.Invalid:

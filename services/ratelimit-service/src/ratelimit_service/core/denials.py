@@ -107,7 +107,9 @@ class Denials:
             seen = self._seen.get(limit.key)
             if seen is None or seen.at_us < fresh_us or seen.asked != limit.pace:
                 return None
-            level = gcra.Level(max(seen.level.debt_us - (now_us - seen.at_us), 0), seen.level.pace)
+            level = gcra.aged(seen.level, now_us - seen.at_us, limit.window)
+            if level is None:
+                return None
             levels.append(level)
             if not (limit.shadow or level.fits(limit)):
                 backend = seen.backend

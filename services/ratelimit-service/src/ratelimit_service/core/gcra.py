@@ -45,6 +45,22 @@ class Op(IntEnum):
 TAKE = Op.TAKE
 
 
+class Pin(IntEnum):
+    """Whether a key is always decided in Postgres, and whether it may be decided nowhere else.
+
+    - SMALL: in a bucket this small, what a switch may lose would show.
+    - STRICT: nothing is given out that is not durably recorded; nobody decides while Postgres is
+      away.
+    """
+
+    NONE = 0
+    SMALL = 1
+    STRICT = 2
+
+
+NONE = Pin.NONE
+
+
 @value
 class Pace:
     """A token every `t_us`, as many at once as `tau_us` holds; `version` orders the changes."""
@@ -108,6 +124,7 @@ class Limit:
     shadow: bool = False
     op: Op = TAKE
     window: Window | None = None
+    pin: Pin = NONE
 
 
 @value
@@ -251,6 +268,19 @@ def weighed(before: int, left_us: int, window: Window) -> int:
         return 0
     share = min(-(-left_us // (window.length_us // WHOLE)), WHOLE)
     return -(-before * share // WHOLE)
+
+
+def aged(found: Level, age_us: int, window: Window | None) -> Level | None:
+    """The same level later, if nobody took from it meanwhile; None past the end of its window."""
+    span = found.span
+    if span is None or window is None:
+        return Level(max(found.debt_us - age_us, 0), found.pace)
+    left_us = span.left_us - age_us
+    if left_us <= 0:
+        return None
+    weight = weighed(span.before, left_us, window)
+    later = Span(span.number, span.before, weight, left_us, span.length_us)
+    return Level(found.used + weight, found.pace, later)
 
 
 def span(answered: Sequence[int], window: Window) -> Span:
