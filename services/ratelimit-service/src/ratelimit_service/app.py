@@ -4,6 +4,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 
 from aiohttp import web
 
@@ -22,6 +23,7 @@ from ratelimit_service.core.batcher import Batcher
 from ratelimit_service.core.checks import Checks, State
 from ratelimit_service.core.denials import Denials
 from ratelimit_service.core.ledger import Ledger
+from ratelimit_service.core.pinned import Pinned
 from ratelimit_service.core.policies import Policies, PolicyTable
 from ratelimit_service.core.switch import Switch
 from ratelimit_service.core.tokens import Tokens
@@ -44,6 +46,8 @@ VERSION = "0.1.0"
 SETTINGS = web.AppKey("SETTINGS", ApiSettings)
 DATABASE = web.AppKey("DATABASE", postgres.Database)
 BUCKETS = web.AppKey("BUCKETS", PostgresBuckets)
+PINNED = web.AppKey("PINNED", PostgresBuckets)
+DURABLE = web.AppKey("DURABLE", PostgresBuckets)
 EPOCHS = web.AppKey("EPOCHS", PostgresEpochs)
 REDIS = web.AppKey("REDIS", redis.Accelerator)
 REDIS_BUCKETS = web.AppKey("REDIS_BUCKETS", RedisBuckets)
@@ -67,8 +71,13 @@ async def postgres_ctx(app: web.Application) -> AsyncIterator[None]:
     """Callers wait for decisions and changes of the decider; nobody waits for the bookkeeping."""
     dsn = app[SETTINGS].database_url.get_secret_value()
     budget_s = app[SETTINGS].ratelimit_decision_s
-    decisions, epochs, bookkeeping = (Lane(dsn, budget_s=budget_s * n) for n in (1, 2, 4))
+    decisions, pinned, epochs, bookkeeping = (
+        Lane(dsn, budget_s=budget_s * n) for n in (1, 1, 2, 4)
+    )
+    durable = Lane(dsn, budget_s=budget_s * 2, is_durable=True)
     app[BUCKETS] = PostgresBuckets(decisions=decisions, bookkeeping=bookkeeping)
+    app[PINNED] = PostgresBuckets(decisions=pinned, bookkeeping=bookkeeping)
+    app[DURABLE] = PostgresBuckets(decisions=durable, bookkeeping=bookkeeping)
     app[EPOCHS] = PostgresEpochs(epochs, replica=uuid.uuid4())
     app[DATABASE] = await postgres.open_database(
         dsn, size=app[SETTINGS].postgres_pool_size, application=SERVICE
@@ -77,7 +86,7 @@ async def postgres_ctx(app: web.Application) -> AsyncIterator[None]:
         yield
     finally:
         await app[DATABASE].close()
-        for lane in (decisions, epochs, bookkeeping):
+        for lane in (decisions, pinned, durable, epochs, bookkeeping):
             lane.close()
 
 
@@ -108,6 +117,8 @@ async def switch_ctx(app: web.Application) -> AsyncIterator[None]:
     app[SWITCH] = switch = Switch(
         redis=app.get(REDIS_BUCKETS),
         postgres=app[BUCKETS],
+        pinned=app[PINNED],
+        durable=app[DURABLE],
         epochs=app[EPOCHS],
         ledger=app[LEDGER],
         monotonic=time.monotonic,
@@ -129,8 +140,10 @@ async def switch_ctx(app: web.Application) -> AsyncIterator[None]:
 async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
     switch = app[SWITCH]
     batcher = Batcher(switch.decide)
+    small = Batcher(partial(switch.decide_pinned, is_strict=False))
+    strict = Batcher(partial(switch.decide_pinned, is_strict=True))
     denials = Denials(
-        batcher,
+        Pinned(others=batcher, small=small, strict=strict),
         monotonic=time.monotonic,
         era=lambda: switch.era,
         replicas=lambda: switch.replicas,
@@ -147,7 +160,8 @@ async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await batcher.close()
+        for each in (batcher, small, strict):
+            await each.close()
 
 
 async def loops_ctx(app: web.Application) -> AsyncIterator[None]:

@@ -1,6 +1,6 @@
 """Windows of the calendar, and how long until more fits into them."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,7 +12,7 @@ from ratelimit_service.core.quota import Quota
 
 HOUR_US = 3_600_000_000
 PACIFIC = ZoneInfo("America/Los_Angeles")
-ZONES = [
+ZONES: list[ZoneInfo | timezone] = [
     UTC,
     PACIFIC,
     ZoneInfo("Europe/Athens"),

@@ -165,7 +165,7 @@ class Checks:
         return [
             self._decided(
                 item,
-                Ruling(gcra.Verdict(ruling.verdict.passed, part), ruling.backend),
+                Ruling(gcra.Verdict(ruling.verdict.passed, part), ruling.backend, ruling.stored),
                 state,
                 peek=peeks[0],
             )
@@ -212,7 +212,7 @@ class Checks:
         met = tuple(map(_met, meetings, verdict.levels, [took] * len(meetings)))
         degraded = state.degraded
         if backend is LOCAL:
-            allowed = _alone(met, state.away_s) and not hopeless
+            allowed = _alone(met, state.away_s, ruling.stored) and not hopeless
             degraded = degraded or "postgres;this replica decides its share"
         wait_us = 0 if hopeless else _wait_us(met, allowed, max_wait_us)
         token = self._token(met, verdict.levels) if is_reservation and allowed else None
@@ -277,10 +277,14 @@ def _wait_us(met: Sequence[Met], allowed: bool, max_wait_us: int) -> int:
     return longest_us if allowed else max(0, longest_us - max_wait_us)
 
 
-def _alone(met: Sequence[Met], away_s: float) -> bool:
-    """What the policies say when no store has answered. Raises Unavailable where one refuses to
-    be decided so: that is no denial."""
+def _alone(met: Sequence[Met], away_s: float, stored: frozenset[str]) -> bool:
+    """What the policies say when no store has answered for their keys, unless it is one of those
+    in `stored`. Raises Unavailable where one refuses to be decided so: that is no denial."""
     judged = [each for each in met if not each.limit.shadow]
+    if stored:
+        if any(each.violated and each.limit.key in stored for each in judged):
+            return False
+        judged = [each for each in judged if each.limit.key not in stored]
     modes = [each.policy.mode(away_s) for each in judged]
     if OnFailure.CLOSED in modes:
         closed = judged[modes.index(OnFailure.CLOSED)].policy.id

@@ -37,10 +37,12 @@ UNKNOWN = ports.Epoch(seq=0, gen=0, backend=Backend.POSTGRES)
 
 @value
 class Ruling:
-    """A verdict and who spoke it."""
+    """A verdict and who spoke it. `stored`: of a LOCAL one the keys that a store has decided
+    nevertheless."""
 
     verdict: gcra.Verdict
     backend: Backend
+    stored: frozenset[str] = frozenset()
 
 
 class Switch:
@@ -49,6 +51,8 @@ class Switch:
         *,
         redis: ports.RedisBuckets | None,
         postgres: ports.PostgresBuckets,
+        pinned: ports.PostgresBuckets | None = None,
+        durable: ports.PostgresBuckets | None = None,
         epochs: ports.Epochs,
         ledger: Ledger,
         monotonic: Callable[[], float],
@@ -59,6 +63,8 @@ class Switch:
     ) -> None:
         self._redis = redis
         self._postgres = postgres
+        self._pinned = pinned or postgres
+        self._durable = durable or postgres
         self._epochs = epochs
         self._ledger = ledger
         self._local = Local(ledger, clock)
@@ -127,6 +133,24 @@ class Switch:
                 self._postgres_failed()
                 break
         return [self._rule_alone(ask) for ask in asks]
+
+    async def decide_pinned(self, asks: Sequence[gcra.Ask], *, is_strict: bool) -> list[Ruling]:
+        """What Postgres decides whoever's turn it is. While it is away, strict raises Unavailable,
+        the rest is decided alone."""
+        buckets = self._durable if is_strict else self._pinned
+        try:
+            await self._settle_up()
+            verdicts = await buckets.decide(gcra.Batch(asks), is_pinned=True)
+        except errors.Unavailable as error:
+            self._postgres_failed()
+            if is_strict:
+                raise errors.Unavailable(
+                    "a strict limit is not decided without the database", code="limits_unavailable"
+                ) from error
+            return [self._rule_alone(ask) for ask in asks]
+        for ask, verdict in zip(asks, verdicts, strict=True):
+            self._ledger.note(ask, verdict, synced=True)
+        return [Ruling(verdict, Backend.POSTGRES) for verdict in verdicts]
 
     async def beat(self) -> None:
         """Tell what we see, learn who decides and follow it, open Redis when it is time.

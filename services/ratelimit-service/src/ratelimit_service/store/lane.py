@@ -26,10 +26,13 @@ SESSION = {
 class Lane:
     """One statement at a time, each within `budget_s`. Raises Unavailable."""
 
-    def __init__(self, dsn: str, *, budget_s: float) -> None:
+    def __init__(self, dsn: str, *, budget_s: float, is_durable: bool = False) -> None:
+        """`is_durable`: what has been answered outlives a crash, and each batch waits for that."""
         self._dsn = dsn
         self._budget_s = budget_s
         self._session = SESSION | {"statement_timeout": str(int(budget_s * 1000))}
+        if is_durable:
+            self._session["synchronous_commit"] = "on"
         self._turn = asyncio.Lock()
         self._connection: asyncpg.Connection | None = None
 
