@@ -2,25 +2,35 @@
 
 import asyncio
 import contextlib
+import os
+import random
 import struct
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC
 from pathlib import Path
+from typing import cast
+from zoneinfo import ZoneInfo
 
 import asyncpg
+import pytest
 import redis.asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ratelimit_service
 from ratelimit_service.cache import buckets as cache
-from ratelimit_service.core import gcra
+from ratelimit_service.core import gcra, quota
 from ratelimit_service.store import buckets as store
+from ratelimit_service.store.lane import Lane
 from testkit.databases import Databases
 
 MIGRATIONS = Path(ratelimit_service.__file__).parent / "store" / "migrations"
 LUA = Path(cache.__file__).with_name("buckets.lua").read_text()
 
+# Some 5,000 checks; MAINSTAY_TRACES asks for more.
+TRACES = int(os.environ.get("MAINSTAY_TRACES", "3"))
+BATCHES = 60
 BUCKETS, QUOTAS = ("a", "b", "c", "d"), ("p", "q", "r")
 keys = st.sampled_from(BUCKETS)
 t_us = st.sampled_from([1, 7, 200, 10_000, 333_334, 86_400_000_000])
@@ -134,11 +144,11 @@ class Trio:
                 f" as 'select {now_us}::bigint'"
             )
             for key, each in records.items():
-                await self.postgres.execute(*_row(key, each))
-            verdicts = await store.PostgresBuckets(
-                decisions=self,
-                bookkeeping=self,  # type: ignore[arg-type]
-            ).decide(batch)
+                query, values = _row(key, each)
+                await self.postgres.execute(query, *values)
+            lane = cast(Lane, self)
+            buckets = store.PostgresBuckets(decisions=lane, bookkeeping=lane)
+            verdicts = await buckets.decide(batch)
             return verdicts, await self._rows()
         finally:
             await transaction.rollback()
@@ -184,13 +194,13 @@ class Trio:
         return verdicts, after
 
 
-def _row(key: str, record: gcra.Record) -> tuple[object, ...]:
+def _row(key: str, record: gcra.Record) -> tuple[str, tuple[object, ...]]:
     pace = record.pace
     if isinstance(record, gcra.QuotaRecord):
         kept = (record.number, record.used, record.before, pace.tau_us, pace.version)
-        return "insert into quota_record values ($1, $2, $3, $4, $5, $6, 0, 0)", key, *kept
+        return "insert into quota_record values ($1, $2, $3, $4, $5, $6, 0, 0)", (key, *kept)
     row = (record.tat_us, pace.t_us, pace.tau_us, pace.version)
-    return "insert into rate_limit_record values ($1, $2, $3, $4, $5, 0)", key, *row
+    return "insert into rate_limit_record values ($1, $2, $3, $4, $5, 0)", (key, *row)
 
 
 def _packed(record: gcra.Record) -> bytes:
@@ -201,7 +211,8 @@ def _packed(record: gcra.Record) -> bytes:
     return struct.pack("<qqqq", record.tat_us, pace.t_us, pace.tau_us, pace.version)
 
 
-def _unpacked(raw: bytes) -> gcra.Record:
+def _unpacked(raw: bytes | str) -> gcra.Record:
+    assert isinstance(raw, bytes)
     if len(raw) == 40:
         number, used, before, n, version = struct.unpack("<qqqqq", raw)
         return gcra.QuotaRecord(number, used, before, gcra.Pace(1, n, version))
@@ -224,7 +235,7 @@ async def test_python_sql_and_lua_decide_the_same(make_database: Databases, redi
     loop = asyncio.get_running_loop()
 
     @settings(
-        max_examples=250, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), database=None
     )
     @given(situations())
     def same(situation: tuple[Records, gcra.Batch, int]) -> None:
@@ -233,3 +244,74 @@ async def test_python_sql_and_lua_decide_the_same(make_database: Databases, redi
 
     async with trio(make_database, redis_url) as everywhere:
         await asyncio.to_thread(same)
+
+
+class Trace:
+    """Traffic as it comes: policies that change while askers lag behind, several limits a check,
+    priorities, shadows, reservations, gifts and penalties; clocks that run, jump and disagree."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.now_us = self.random.randrange(1_600 * 10**12, 1_900 * 10**12)
+        self.records: Records = {}
+        self.version = 1
+        self.paces: dict[str, list[gcra.Pace]] = {}
+        self.quotas: dict[str, quota.Quota] = {}
+        zones = [ZoneInfo(name) for name in ("America/Los_Angeles", "Europe/Athens")]
+        for number, t in enumerate((100, 3_333, 333_334, 30_000_000, 86_400_000_000)):
+            self.paces[f"b{number}"] = [gcra.Pace(t, t * self.random.randint(1, 40), 1)]
+        for number, unit in enumerate(("s", "m", "h", "d", "mo")):
+            zone = self.random.choice(zones) if unit in ("d", "mo") else UTC
+            n, sliding = self.random.randint(1, 40), self.random.random() < 0.6
+            self.quotas[f"q{number}"] = quota.Quota(n, 1, unit, zone, sliding)
+            self.paces[f"q{number}"] = [gcra.Pace(1, n, 1)]
+
+    def step(self) -> gcra.Batch:
+        chosen = self.random
+        if chosen.random() < 0.2:
+            self.version += 1
+            key = chosen.choice(list(self.paces))
+            t = 1 if key in self.quotas else self.paces[key][-1].t_us * chosen.choice([1, 2, 3])
+            self.paces[key].append(gcra.Pace(t, t * chosen.randint(1, 40), self.version))
+        pauses = [0, 0, 0, 1_000, 300_000, 20_000_000, 1_800_000_000, 40_000_000_000, 10**12]
+        self.now_us += chosen.randrange(1 + chosen.choice(pauses))
+        if chosen.random() < 0.3:
+            jumps = [1, 1_000, 1_000_000, 60_000_000, 3_600_000_000, 86_400_000_000]
+            self.now_us += chosen.choice([-1, -1, 1]) * chosen.choice(jumps)
+        return gcra.Batch([self._ask() for _ in range(chosen.randint(1, 60))])
+
+    def _ask(self) -> gcra.Ask:
+        count = self.random.choice([1, 2, 2, 3])
+        again = self.random.choice(list(self.paces))
+        keys = [self.random.choice([*self.paces, again, again, again]) for _ in range(count)]
+        return gcra.Ask(tuple([self._limit(key) for key in keys]), self.random.random() < 0.1)
+
+    def _limit(self, key: str) -> gcra.Limit:
+        chosen = self.random
+        pace, counted = chosen.choice(self.paces[key][-2:]), self.quotas.get(key)
+        asker_us = self.now_us + chosen.choice([0, 0, 0, -3_000_000, 3_000_000])
+        window = counted.window(asker_us) if counted else None
+        op = gcra.TAKE if chosen.random() < 0.8 else chosen.choice(list(gcra.Op))
+        cost = chosen.choice([0, 1, 1, 1, 2, 7, pace.burst, pace.burst + 1])
+        wait = 0
+        if window is not None:
+            if op is gcra.Op.GIVE:
+                wait = window.number - chosen.choice([0, 0, 1])
+            elif op is gcra.TAKE:
+                wait = -chosen.choice([0, 0, pace.burst // 3])
+        elif op is not gcra.TAKE:
+            wait = chosen.choice([0, pace.t_us * cost, pace.t_us // 2, gcra.MAX_WAIT_US])
+        else:
+            wait = chosen.choice([0, 0, -pace.t_us, 2_000_000, gcra.MAX_WAIT_US])
+        return gcra.Limit(key, pace, cost, wait, chosen.random() < 0.15, op, window)
+
+
+@pytest.mark.parametrize("seed", range(TRACES))
+async def test_a_trace_leaves_the_same_behind(
+    make_database: Databases, redis_url: str, seed: int
+) -> None:
+    trace = Trace(seed)
+    async with trio(make_database, redis_url) as everywhere:
+        for _ in range(BATCHES):
+            batch = trace.step()
+            trace.records = await everywhere.decide(trace.records, batch, trace.now_us)
