@@ -81,3 +81,68 @@ def test_what_was_given_out_alone_is_handed_over_at_the_pace_of_the_policy(
     ledger = Ledger(clock.monotonic)
     Local(ledger).decide(ask(10), replicas=2)
     assert ledger.take(everything=True) == {"k": Owed(gcra.Level(70_000_000, PACE))}
+
+
+def moved(op: gcra.Op, cost: int = 0, wait_us: int = 0) -> gcra.Ask:
+    return gcra.Ask((gcra.Limit("k", PACE, cost, wait_us, op=op),))
+
+
+def test_a_reset_is_handed_over_even_if_nothing_is_owed(clock: FakeClock) -> None:
+    ledger = Ledger(clock.monotonic)
+    ledger.note(moved(gcra.Op.RESET), passed(ask(0), 50_000_000), synced=False)
+    assert ledger.is_due
+    piece = ledger.take()
+    assert piece == {"k": Owed(gcra.Level(0, PACE), is_reset=True)}
+    ledger.keep(piece)
+    ledger.note(ask(3), passed(ask(3)), synced=False)
+    assert ledger.take() == {"k": Owed(gcra.Level(3_000_000, PACE), is_reset=True)}
+    assert ledger.take(everything=True) == {}
+
+
+def test_what_is_given_back_is_remembered_and_not_handed_over(clock: FakeClock) -> None:
+    ledger = Ledger(clock.monotonic)
+    given = moved(gcra.Op.GIVE, 5, 5_000_000)
+    ledger.note(given, passed(ask(0), 9_000_000), synced=False)
+    assert ledger.last("k") == gcra.Level(4_000_000, PACE)
+    assert ledger.take(everything=True) == {}
+
+
+def test_what_is_raised_by_force_is_handed_over(clock: FakeClock) -> None:
+    ledger = Ledger(clock.monotonic)
+    ledger.note(moved(gcra.Op.PENALIZE, 30), passed(ask(0), 90_000_000), synced=False)
+    assert ledger.take() == {"k": Owed(gcra.Level(100_000_000, PACE))}
+    ledger.note(moved(gcra.Op.RAISE, 0, 20_000_000), passed(ask(0), 0), synced=False)
+    assert ledger.take() == {"k": Owed(gcra.Level(20_000_000, PACE))}
+
+
+QUOTA = gcra.Pace(1, 100, 1)
+
+
+def of_quota(cost: int, number: int) -> tuple[gcra.Ask, gcra.Verdict]:
+    window = gcra.Window(number, 0, 60_000_000, 60_000_000, sliding=True)
+    asked = gcra.Ask((gcra.Limit("q", QUOTA, cost, window=window),))
+    span = gcra.Span(number, 20, 10, 30_000_000, 60_000_000)
+    return asked, gcra.Verdict(True, (gcra.Level(15, QUOTA, span),))
+
+
+def test_of_a_quota_the_count_and_its_window_are_handed_over(clock: FakeClock) -> None:
+    ledger = Ledger(clock.monotonic)
+    ledger.note(*of_quota(10, 7), synced=False)
+    clock.advance(10)
+    [owed] = ledger.take().values()
+    assert owed.level.used == 15
+    assert owed.level.span == gcra.Span(7, 20, 10, 20_000_000, 60_000_000)
+
+
+def test_replicas_that_are_alone_share_what_was_left_of_a_quota(clock: FakeClock) -> None:
+    now_us = int(clock.now().timestamp()) * 1_000_000
+    window = gcra.Window(7, now_us - 30_000_000, now_us + 30_000_000, 60_000_000)
+    span = gcra.Span(7, 0, 0, 30_000_000, 60_000_000)
+    asked = gcra.Ask((gcra.Limit("q", QUOTA, 1, window=window),))
+    given = 0
+    for _replica in range(4):
+        ledger = Ledger(clock.monotonic)
+        ledger.put("q", gcra.Level(20, QUOTA, span), 0)
+        local = Local(ledger, clock)
+        given += sum(local.decide(asked, replicas=4).passed for _ in range(100))
+    assert given == 80
