@@ -6,7 +6,7 @@ from aiohttp import http_exceptions, web
 
 from chassis import logs, metrics
 from chassis.kernel import errors
-from chassis.web import problems, trace
+from chassis.web import problems, trace, ways
 
 log = logs.get(__name__)
 
@@ -51,7 +51,8 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return Server(made.request_handler, request_factory=made.request_factory, **self._kwargs)
+        handler = ways.straight(self.app, made.request_handler)
+        return Server(handler, request_factory=made.request_factory, **self._kwargs)
 
 
 def runner(app: web.Application, **options: Any) -> Runner:
