@@ -11,7 +11,7 @@
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return '' end
 
 local floor, min, max = math.floor, math.min, math.max
-local pack, unpack_at = struct.pack, struct.unpack
+local char, pack, unpack_at = string.char, struct.pack, struct.unpack
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 local packed = ARGV[2]
@@ -97,10 +97,12 @@ local function moved(op, debt, t, tau, cost, wait, spent, is_wiped)
     return max(debt, min(debt + min(cost, floor(ceiling / t) + 1) * t, ceiling))
 end
 
-local answer = {}
+local has_quotas = next(quotas) ~= nil
+local answer, said = {}, 0
 for check = 1, checks do
-    local limits, peek, taken, order, levels = 0, 0, {}, {}, {}
-    local wiped
+    local limits, peek, taken, order, wiped = 0, 0, {}, {}, nil
+    said = said + 1
+    local place = said
     local verdict = 1
     limits, peek, at = unpack_at('<I2I1', packed, at)
     for i = 1, limits do
@@ -108,13 +110,14 @@ for check = 1, checks do
         k, flags, cost, wait, at = unpack_at('<I2I1i8i8', packed, at)
         k = k + 1
         local debt, t, tau = taken[k] or debts[k], ts[k], taus[k]
-        local spent = quotas[k]
+        local spent = has_quotas and quotas[k]
+        said = said + 1
         if spent then
             local is_wiped = wiped and wiped[k]
-            levels[i] = pack('<i8i8i8i8i8i8i8i8', debt, t, tau, versions[k], spent.number,
+            answer[said] = pack('<i8i8i8i8i8i8i8i8', debt, t, tau, versions[k], spent.number,
                 is_wiped and 0 or spent.before, is_wiped and 0 or spent.weight, spent.ends - now)
         else
-            levels[i] = pack('<i8i8i8i8', debt, t, tau, versions[k])
+            answer[said] = pack('<i8i8i8i8', debt, t, tau, versions[k])
         end
         if unknown[k] then
             verdict = 2
@@ -141,7 +144,7 @@ for check = 1, checks do
             end
         end
     end
-    answer[#answer + 1] = string.char(verdict) .. table.concat(levels)
+    answer[place] = char(verdict)
 end
 
 for k in pairs(changed) do
