@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from chassis.kernel import errors
 from contracts.ratelimits import Backend
 from ratelimit_service.core import gcra
 from ratelimit_service.core.denials import Denials
@@ -157,6 +158,31 @@ async def test_what_was_given_back_is_there_at_once(denials: Denials, store: Sto
     await spent(denials)
     store.lower("k", 1)
     denials.forget(["k"])
+    assert (await denials([ask()]))[0].verdict.passed
+
+
+@pytest.mark.parametrize("op", [gcra.Op.GIVE, gcra.Op.RESET])
+async def test_a_refund_or_a_reset_through_us_is_seen_at_once(
+    denials: Denials, op: gcra.Op
+) -> None:
+    await spent(denials)
+    give = gcra.Limit("k", PACE, 1, wait_us=SECOND_US, op=op)
+    assert (await denials([gcra.Ask((give,))]))[0].verdict.passed
+    assert (await denials([ask()]))[0].verdict.passed
+
+
+async def test_a_refund_that_may_have_been_made_is_seen_too(denials: Denials, store: Store) -> None:
+    await spent(denials)
+    rule = denials._rule
+
+    async def fails(asks: Sequence[gcra.Ask]) -> list[Ruling]:
+        await rule(asks)
+        raise errors.Unavailable("nobody knows")
+
+    denials._rule = fails
+    with pytest.raises(errors.Unavailable):
+        await denials([gcra.Ask((gcra.Limit("k", PACE, 1, wait_us=SECOND_US, op=gcra.Op.GIVE),))])
+    denials._rule = rule
     assert (await denials([ask()]))[0].verdict.passed
 
 

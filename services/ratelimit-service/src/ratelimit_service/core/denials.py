@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from chassis.kernel.values import value
 from contracts.ratelimits import Backend
 from ratelimit_service.core import gcra
+from ratelimit_service.core.gcra import TAKE
 from ratelimit_service.core.switch import Ruling
 
 CAPACITY = 50_000
@@ -83,7 +84,12 @@ class Denials:
 
     async def _asked(self, asks: Sequence[gcra.Ask]) -> list[Ruling]:
         era, forgotten = self._of_era, self._forgotten
-        rulings = await self._rule(asks)
+        try:
+            rulings = await self._rule(asks)
+        finally:
+            # Also when nobody knows whether it was done.
+            if moved := [e.key for ask in asks for e in ask.limits if e.op is not TAKE]:
+                self.forget(moved)
         for ask, ruling in zip(asks, rulings, strict=True):
             if ruling.verdict.passed or ruling.backend is LOCAL:
                 continue
