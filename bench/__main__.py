@@ -1,4 +1,4 @@
-"""`python -m bench [queue] [engine] [http] [memory] [growth] [dispatch] [limits]`: we, beside others.
+"""`python -m bench [part…]`: we, beside others.
 
 A figure alone says more about the machine than about us; the ratio is what to compare. Ours run on
 PostgreSQL alone, durable (fsync on), without Redis and RabbitMQ.
