@@ -16,7 +16,7 @@ def ask(pace: gcra.Pace, cost: int = 1, wait_us: int = 0) -> gcra.Ask:
 
 class Bucket:
     def __init__(self) -> None:
-        self.records: dict[str, gcra.RateLimitRecord] = {}
+        self.records: dict[str, gcra.Record] = {}
 
     def take(self, asked: gcra.Ask, now_us: int) -> gcra.Verdict:
         [verdict], changed = gcra.decide(gcra.Batch([asked]), self.records, now_us)
@@ -83,3 +83,42 @@ def test_an_asker_behind_the_times_is_judged_by_the_newer_pace() -> None:
     old = gcra.Pace(1000, 100_000, 1)
     bucket.take(ask(new, 2), 10**15)
     assert not bucket.take(ask(old, 1), 10**15).passed
+
+
+def moved(pace: gcra.Pace, debt_us: int, op: gcra.Op, cost: int, wait_us: int) -> int:
+    return gcra.Level(debt_us, pace).after(gcra.Limit("k", pace, cost, wait_us, op=op)).debt_us
+
+
+debts = st.integers(0, 10**9)
+costs = st.integers(0, 2000) | st.integers(0, 10**9)
+
+
+@given(paces, debts, costs, st.integers(0, 10**10))
+def test_nobody_is_given_more_than_the_tokens_or_than_what_has_not_drained(
+    pace: gcra.Pace, debt_us: int, cost: int, undrained_us: int
+) -> None:
+    given_us = debt_us - moved(pace, debt_us, gcra.Op.GIVE, cost, undrained_us)
+    assert given_us == min(debt_us, cost * pace.t_us, undrained_us)
+
+
+@given(paces, debts, costs, st.integers(0, 10**10))
+def test_penalties_and_observations_never_lower_a_debt(
+    pace: gcra.Pace, debt_us: int, cost: int, wait_us: int
+) -> None:
+    raised = moved(pace, debt_us, gcra.Op.RAISE, cost, wait_us)
+    highest = pace.tau_us + gcra.MAX_WAIT_US
+    assert raised == max(debt_us, min(min(cost, pace.burst) * pace.t_us + wait_us, highest))
+    penalized = moved(pace, debt_us, gcra.Op.PENALIZE, cost, wait_us)
+    ceiling = pace.tau_us + wait_us
+    assert penalized == max(debt_us, min(debt_us + cost * pace.t_us, ceiling))
+
+
+@given(paces, st.integers(0, 10**7), st.integers(1, 50), st.integers(0, 10**7))
+def test_what_was_taken_and_given_back_leaves_no_trace(
+    pace: gcra.Pace, debt_us: int, cost: int, later_us: int
+) -> None:
+    taken = gcra.Level(debt_us + cost * pace.t_us, pace)
+    aged = gcra.aged(taken, later_us, None)
+    assert aged is not None
+    back = moved(pace, aged.debt_us, gcra.Op.GIVE, cost, cost * pace.t_us)
+    assert back == max(debt_us - later_us, 0)

@@ -83,8 +83,12 @@ class Ledger:
         raised = -((level.debt_us - after.debt_us) // level.pace.t_us)
         self.put(limit.key, after, 0 if synced else max(raised, 0))
         if limit.op is gcra.Op.RESET and not synced:
-            self._seen[limit.key].is_reset = True
-            self._waiting[limit.key] = self._due[limit.key] = None
+            self.note_reset(limit.key)
+
+    def note_reset(self, key: str) -> None:
+        """What `key` owes by now is all it owes, whatever Postgres knows."""
+        self._seen[key].is_reset = True
+        self._waiting[key] = self._due[key] = None
 
     def put(self, key: str, level: gcra.Level, unsynced: int) -> None:
         """`key` owes this now; of it, `unsynced` tokens more than Postgres was told of."""

@@ -52,3 +52,5 @@ class Local:
                 tokens = limit.cost if limit.op in (TAKE, gcra.Op.PENALIZE) else 1
                 pace = self._known(limit).pace
                 self._ledger.put(limit.key, gcra.Level(after.debt_us, pace, after.span), tokens)
+                if limit.op is gcra.Op.RESET:
+                    self._ledger.note_reset(limit.key)
