@@ -13,7 +13,7 @@ def of(decision: Decision) -> dict[str, str]:
 
 
 def _policy(met: Met) -> str:
-    return f'"{met.policy.id}";q={met.pace.burst};w={met.policy.window_s}'
+    return f'"{met.policy.id}";q={met.pace.burst};w={met.window_s}'
 
 
 def _left(met: Met) -> str:

@@ -66,14 +66,19 @@ class Met:
             return self.debt_us - self.pace.tau_us + self.pace.t_us
         return self.debt_us % self.pace.t_us or min(self.debt_us, self.pace.t_us)
 
+    @property
+    def window_s(self) -> int:
+        """Of a quota the window at hand: months and days differ."""
+        window = self.limit.window
+        return self.policy.window_s if window is None else window.length_us // gcra.WHOLE
+
     def document(self) -> dict[str, Any]:
-        policy, window = self.policy, self.limit.window
         return {
-            "policy": policy.id,
+            "policy": self.policy.id,
             "limit": self.pace.burst,
             "remaining": self.remaining,
             "reset_ms": _ms(self.reset_us),
-            "window_s": policy.window_s if window is None else window.length_us // gcra.WHOLE,
+            "window_s": self.window_s,
             "violated": self.violated,
             "shadow": self.limit.shadow,
         }
