@@ -77,6 +77,7 @@ async def test_without_both_each_policy_says_what_holds(
     both: Any, private_postgres: PostgresServer, private_redis: RedisServer
 ) -> None:
     await both.put("open", **HOURLY, on_failure="open")
+    await both.put("other", **HOURLY)
     await both.put("closed", **HOURLY, on_failure="closed")
     await both.put("patient", **HOURLY, on_failure="closed", max_degraded_s=60.0)
     given = await spend(both, 30)
@@ -89,6 +90,8 @@ async def test_without_both_each_policy_says_what_holds(
     assert reply.headers["Mainstay-Backend"] == "local"
     assert reply.headers["Degraded"].startswith("postgres;")
     assert await spend(both, 50, "open") == 50
+    both_ways = [await both.check("open", "other", subject=SHOP) for _ in range(50)]
+    assert sum(each["allowed"] for each in both_ways) == 20  # what is open opens nothing else
     assert await spend(both, 50, "patient") == 20  # never seen here: half of it
     for verb in ("/check", "/enforce"):
         reply = await both.call("POST", verb, {"policies": ["closed"], "subject": SHOP})

@@ -245,7 +245,9 @@ def _meeting(asked: Asked, policy: Policy, max_wait_us: int) -> Meeting:
     if policy.calendar is not None:
         # No wait widens a quota: what it holds does not flow back.
         wait_us, window = -floor_us, policy.calendar.window(time.time_ns() // 1000)
-    limit = gcra.Limit(key, pace, cost, wait_us, spec.shadow, gcra.TAKE, window, policy.pin)
+    limit = gcra.Limit(
+        key, pace, cost, wait_us, spec.shadow, gcra.TAKE, window, policy.pin, policy.opens_after_s
+    )
     is_hopeless = not spec.shadow and cost * pace.t_us > pace.tau_us - floor_us
     return Meeting(policy, limit, floor_us, is_hopeless)
 

@@ -115,7 +115,8 @@ Record = RateLimitRecord | QuotaRecord
 @value
 class Limit:
     """One key of a check. `wait_us` widens the bucket for a reservation, narrows it for a floor
-    (of a quota in tokens); what it is for another `op` is said there."""
+    (of a quota in tokens); what it is for another `op` is said there. `opens_after_s`: once no
+    store has answered for so long, it is judged and refuses nothing."""
 
     key: str
     pace: Pace
@@ -125,6 +126,7 @@ class Limit:
     op: Op = TAKE
     window: Window | None = None
     pin: Pin = NONE
+    opens_after_s: float | None = None
 
 
 @value

@@ -1,5 +1,7 @@
 """Deciding alone, while no store answers: this replica's share of what it last saw."""
 
+import dataclasses
+
 from chassis.kernel.clock import Clock, SystemClock
 from ratelimit_service.core import gcra
 from ratelimit_service.core.gcra import TAKE
@@ -14,8 +16,10 @@ class Local:
         self._ledger = ledger
         self._clock = clock or SystemClock()
 
-    def decide(self, ask: gcra.Ask, *, replicas: int) -> gcra.Verdict:
-        """Each of `replicas` gives out the same share of the bucket and of its refill."""
+    def decide(self, ask: gcra.Ask, *, replicas: int, away_s: float = 0.0) -> gcra.Verdict:
+        """Each of `replicas` gives out the same share of the bucket and of its refill. What is open
+        by now stops nobody, so that the rest of the ask is taken all the same."""
+        ask = _opened(ask, away_s)
         levels = {limit.key: self._level(limit, replicas) for limit in ask.limits}
         verdict = gcra.judge(ask, levels)
         if verdict.passed and not ask.peek:
@@ -54,3 +58,17 @@ class Local:
                 self._ledger.put(limit.key, gcra.Level(after.debt_us, pace, after.span), tokens)
                 if limit.op is gcra.Op.RESET:
                     self._ledger.note_reset(limit.key)
+
+
+def _opened(ask: gcra.Ask, away_s: float) -> gcra.Ask:
+    if not any(_is_open(limit, away_s) for limit in ask.limits):
+        return ask
+    limits = [
+        dataclasses.replace(limit, shadow=True) if _is_open(limit, away_s) else limit
+        for limit in ask.limits
+    ]
+    return gcra.Ask(tuple(limits), ask.peek)
+
+
+def _is_open(limit: gcra.Limit, away_s: float) -> bool:
+    return limit.opens_after_s is not None and away_s >= limit.opens_after_s

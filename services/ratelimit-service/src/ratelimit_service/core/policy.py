@@ -49,6 +49,8 @@ class Policy:
     key_name: str = ""
     """What follows the subject in a key: the id, and of a quota the period, so that another period
     begins anew."""
+    opens_after_s: float | None = None
+    """For how long no store must have answered until this refuses nothing; None: it always does."""
     is_concurrency: bool = False
     """So many at once: counted by permits, not by checks."""
 
@@ -64,7 +66,9 @@ class Policy:
         """What this policy asks of a key, which ends in `key_name`; see `gcra.Op` for `wait_us`."""
         window = None if self.calendar is None else self.calendar.window(now_us)
         shadow = self.spec.shadow
-        return gcra.Limit(key, self.pace, cost, wait_us, shadow, op, window, self.pin)
+        return gcra.Limit(
+            key, self.pace, cost, wait_us, shadow, op, window, self.pin, self.opens_after_s
+        )
 
     def document(self) -> dict[str, Any]:
         return {
@@ -96,6 +100,7 @@ def build(identifier: str, *, version: int, spec: PolicyPut, updated_at: datetim
         calendar=windows,
         pin=_pin(spec, counted),
         key_name=identifier if windows is None else f"{identifier}:{windows.quota.scope}",
+        opens_after_s=spec.max_degraded_s if spec.on_failure is OnFailure.OPEN else None,
         is_concurrency=spec.algorithm is Algorithm.CONCURRENCY,
     )
 

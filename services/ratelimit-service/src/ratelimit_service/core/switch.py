@@ -296,7 +296,7 @@ class Switch:
 
     def _rule_alone(self, ask: gcra.Ask) -> Ruling:
         self._was_alone = True
-        verdict = self._local.decide(ask, replicas=self.replicas)
+        verdict = self._local.decide(ask, replicas=self.replicas, away_s=self.postgres_away_s)
         self._tell()
         return Ruling(verdict, Backend.LOCAL)
 
