@@ -164,3 +164,16 @@ async def _full(replica: Replica) -> bool:
     query = "select tat_us < clock_us() as full from rate_limit_record where key = 'old'"
     [row] = await replica.lane.fetch(query)
     return bool(row["full"])
+
+
+async def test_a_replica_of_the_release_before_decides_beside_new_ones(pair: Pair) -> None:
+    elder, _ = pair
+    await elder.follow(None)
+    await elder.buckets.decide(BATCH)
+    [row] = await elder.lane.fetch(
+        "select * from decide(array['k'], array[1000000], array[10000000], array[1], array[true],"
+        " array[1], array[false], array[1], array[1], array[0], array[false], 600000000,"
+        " 1, interval '3 s', interval '1 s')"
+    )
+    assert (row["state"], row["passed"]) == ("decided", [True])
+    assert 0 < row["levels"][0] <= 1_000_000
