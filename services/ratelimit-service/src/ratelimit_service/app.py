@@ -8,13 +8,14 @@ from functools import partial
 
 from aiohttp import web
 
-from chassis import logs, postgres, redis
+from chassis import http_client, logs, outbox, postgres, rabbit, redis
 from chassis import settings as environment
-from chassis.crypto import Verifier
+from chassis.crypto import Minter, Verifier
 from chassis.kernel import errors
 from chassis.kernel.clock import SystemClock
 from chassis.web import auth, health
 from chassis.web.app import add_operations, base_app
+from contracts import topology
 from contracts.ratelimits import Backend
 from ratelimit_service import metrics
 from ratelimit_service.api import keys, routes
@@ -25,18 +26,22 @@ from ratelimit_service.core.denials import Denials
 from ratelimit_service.core.ledger import Ledger
 from ratelimit_service.core.pinned import Pinned
 from ratelimit_service.core.policies import Policies, PolicyTable
+from ratelimit_service.core.reports import Reports
 from ratelimit_service.core.switch import Switch
 from ratelimit_service.core.tokens import Tokens
+from ratelimit_service.core.usage import Usage
 from ratelimit_service.loops.handover import HandOver
 from ratelimit_service.loops.heartbeat import Heartbeat
 from ratelimit_service.loops.policies import PolicyRefresh
 from ratelimit_service.loops.sweeper import Sweeper
+from ratelimit_service.loops.usage import UsageExpiry, UsageFlush
 from ratelimit_service.settings import ApiSettings
 from ratelimit_service.store import epoch, policies
 from ratelimit_service.store.buckets import PostgresBuckets
 from ratelimit_service.store.epoch import PostgresEpochs
 from ratelimit_service.store.lane import Lane
 from ratelimit_service.store.policies import PostgresPolicies
+from ratelimit_service.store.usage import PostgresUsage
 
 log = logs.get(__name__)
 
@@ -56,12 +61,17 @@ SWITCH = web.AppKey("SWITCH", Switch)
 TABLE = web.AppKey("TABLE", PolicyTable)
 HEARTBEAT = web.AppKey("HEARTBEAT", Heartbeat)
 HANDOVER = web.AppKey("HANDOVER", HandOver)
+USAGE_STORE = web.AppKey("USAGE_STORE", PostgresUsage)
+PUBLISHER = web.AppKey("PUBLISHER", rabbit.Publisher)
+SINKS = web.AppKey("SINKS", list[outbox.Sink])
+EVENTS_PATH = "/internal/v1/events"
 
 
 def create_app(settings: ApiSettings) -> web.Application:
     app = base_app(service=SERVICE, version=VERSION)
     app[SETTINGS] = settings
-    app.cleanup_ctx.extend([postgres_ctx, redis_ctx, switch_ctx, use_cases_ctx, loops_ctx])
+    app.cleanup_ctx.extend([postgres_ctx, redis_ctx, switch_ctx, use_cases_ctx, seen_ctx])
+    app.cleanup_ctx.extend([bus_ctx, gateway_ctx, loops_ctx])
     verifier = Verifier.from_directory(service=SERVICE, directory=settings.service_keys_dir)
     add_operations(app, routes.OPERATIONS, authenticate=auth.by_service_token(verifier))
     return app
@@ -75,9 +85,14 @@ async def postgres_ctx(app: web.Application) -> AsyncIterator[None]:
         Lane(dsn, budget_s=budget_s * n) for n in (1, 1, 2, 4)
     )
     durable = Lane(dsn, budget_s=budget_s * 2, is_durable=True)
-    app[BUCKETS] = PostgresBuckets(decisions=decisions, bookkeeping=bookkeeping)
-    app[PINNED] = PostgresBuckets(decisions=pinned, bookkeeping=bookkeeping)
-    app[DURABLE] = PostgresBuckets(decisions=durable, bookkeeping=bookkeeping)
+    buckets = partial(
+        PostgresBuckets,
+        bookkeeping=bookkeeping,
+        counted=partial(metrics.count_call, Backend.POSTGRES),
+    )
+    app[BUCKETS] = buckets(decisions=decisions)
+    app[PINNED] = buckets(decisions=pinned)
+    app[DURABLE] = buckets(decisions=durable)
     app[EPOCHS] = PostgresEpochs(epochs, replica=uuid.uuid4())
     app[DATABASE] = await postgres.open_database(
         dsn, size=app[SETTINGS].postgres_pool_size, application=SERVICE
@@ -94,7 +109,9 @@ async def redis_ctx(app: web.Application) -> AsyncIterator[None]:
     url = environment.secret(app[SETTINGS].redis_url)
     app[REDIS] = redis.Accelerator(redis.connect(url) if url else None)
     if url:
-        app[REDIS_BUCKETS] = RedisBuckets(app[REDIS])
+        app[REDIS_BUCKETS] = RedisBuckets(
+            app[REDIS], counted=partial(metrics.count_call, Backend.REDIS)
+        )
     try:
         yield
     finally:
@@ -164,6 +181,50 @@ async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
             await each.close()
 
 
+async def seen_ctx(app: web.Application) -> AsyncIterator[None]:
+    """What was counted since the last flush is told at an orderly end."""
+    app[USAGE_STORE] = store = PostgresUsage(app[DATABASE])
+    app[keys.USAGE] = usage = Usage(
+        store=store, replica=uuid.uuid4(), on_lost=metrics.USAGE_LOST.inc
+    )
+    app[keys.REPORTS] = Reports(store=store, policies=app[TABLE], checks=app[keys.CHECKS])
+    try:
+        yield
+    finally:
+        with suppress(errors.Unavailable):
+            await usage.flush()
+
+
+async def bus_ctx(app: web.Application) -> AsyncIterator[None]:
+    """Without AMQP_URL there is no bus, and nothing is missing."""
+    app[SINKS] = []
+    url = environment.secret(app[SETTINGS].amqp_url)
+    if url is not None:
+        declared = rabbit.Topology(topology.EXCHANGES, topology.QUEUES)
+        publisher = rabbit.Publisher(url, purpose=f"{SERVICE}:outbox", topology=declared)
+        app[health.SUPERVISOR].spawn("bus:outbox", publisher.run())
+        app[PUBLISHER] = publisher
+        app[SINKS].append(outbox.BusSink(publisher, exchange=topology.EVENTS))
+    yield
+
+
+async def gateway_ctx(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    if settings.gateway_url is None:
+        yield
+        return
+    minter = Minter(service=SERVICE, private_key_pem=settings.service_key.get_secret_value())
+    session = http_client.open_session()
+    client = http_client.ServiceClient(
+        name="gateway", base_url=settings.gateway_url, session=session, minter=minter
+    )
+    app[SINKS].append(outbox.HttpSink(client, path=EVENTS_PATH))
+    try:
+        yield
+    finally:
+        await session.close()
+
+
 async def loops_ctx(app: web.Application) -> AsyncIterator[None]:
     supervisor = app[health.SUPERVISOR]
     heartbeat = app[HEARTBEAT]
@@ -180,6 +241,11 @@ async def loops_ctx(app: web.Application) -> AsyncIterator[None]:
     supervisor.spawn("listener", listener.run())
     for loop in (heartbeat, refresh, app[HANDOVER], Sweeper(app[BUCKETS])):
         supervisor.start(loop)
+    hours, sinks = app[SETTINGS].ratelimit_usage_hours, app[SINKS]
+    supervisor.start(UsageFlush(app[keys.USAGE]))
+    supervisor.start(UsageExpiry(app[USAGE_STORE], hours=hours))
+    if sinks:
+        supervisor.start(outbox.Relay(database=app[DATABASE], sinks=sinks))
     supervisor.start(health.HealthSampler(app[health.HEALTH]))
     try:
         yield
@@ -196,8 +262,17 @@ def _describe_health(app: web.Application) -> None:
     async def redis_state() -> str:
         return app[REDIS].presence()
 
+    async def rabbitmq_state() -> str:
+        if PUBLISHER not in app:
+            return "absent"
+        return "up" if app[PUBLISHER].up.is_set() else "down"
+
     checks = app[health.HEALTH]
-    checks.checks = {"postgres": postgres_state, "redis": redis_state}
+    checks.checks = {
+        "postgres": postgres_state,
+        "redis": redis_state,
+        "rabbitmq": rabbitmq_state,
+    }
     checks.facts = lambda: {
         "limits": switch.road,
         "degraded": switch.degraded,

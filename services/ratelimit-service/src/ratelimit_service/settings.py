@@ -14,3 +14,9 @@ class ApiSettings(Settings):
         le=5,
         description="Time Postgres has for a batch before replicas decide alone",
     )
+    ratelimit_usage_hours: int = Field(
+        24, ge=1, le=24 * 31, description="Hours that counts of shops are kept"
+    )
+    gateway_url: str | None = Field(
+        None, description="Where the gateway takes events while there is no bus"
+    )

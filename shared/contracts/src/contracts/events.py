@@ -14,6 +14,9 @@ JOB_REJECTED = "job.rejected.v1"
 BATCH_PROGRESS = "batch.progress.v1"
 BATCH_COMPLETED = "batch.completed.v1"
 SHOP_REDACT = "shop.redact.v1"
+POLICY_CHANGED = "ratelimit.policy.changed.v1"
+BACKEND_SWITCHED = "ratelimit.backend.switched.v1"
+STORE_DENIED = "ratelimit.store.denied.v1"
 
 
 class Envelope(Answer):
@@ -78,3 +81,30 @@ class BatchCompleted(Answer):
     failed: int
     cancelled: int
     finished_at: Moment
+
+
+class PolicyChanged(Answer):
+    """`ratelimit.policy.changed.v1`: made, changed or deleted, in the same transaction."""
+
+    policy: str
+    version: int
+    deleted: bool
+
+
+class BackendSwitched(Answer):
+    """`ratelimit.backend.switched.v1`: another store decides for every replica, once for each
+    change. `epoch` grows with each, `generation` with every return to Redis. A replica that decides
+    alone because neither answers is not told here: its log and metric say so."""
+
+    old: Literal["redis", "postgres"]
+    new: Literal["redis", "postgres"]
+    epoch: int
+    generation: int
+
+
+class StoreDenied(Answer):
+    """`ratelimit.store.denied.v1`: a shop met a limit. A sample: the first denial of a second."""
+
+    shop: str
+    policy: str
+    backend: Literal["redis", "postgres", "local"]

@@ -17,6 +17,9 @@ DATA: dict[str, type[Answer]] = {
     events.BATCH_PROGRESS: events.BatchProgress,
     events.BATCH_COMPLETED: events.BatchCompleted,
     events.SHOP_REDACT: events.ShopRedact,
+    events.POLICY_CHANGED: events.PolicyChanged,
+    events.BACKEND_SWITCHED: events.BackendSwitched,
+    events.STORE_DENIED: events.StoreDenied,
 }
 
 

@@ -1,6 +1,7 @@
 """Checks over HTTP: a denial is an answer, but for `enforce`."""
 
 import random
+from time import perf_counter
 from typing import Any
 
 from aiohttp import web
@@ -8,14 +9,16 @@ from aiohttp import web
 from chassis.kernel import errors
 from chassis.web import body
 from chassis.web.app import CALLER
-from contracts.ratelimits import Asked, Check, CheckBatch, Reserve
+from contracts.ratelimits import Asked, Backend, Check, CheckBatch, Reserve
 from ratelimit_service import metrics
 from ratelimit_service.api import headers, keys
 from ratelimit_service.core.checks import Decision
 
 # Those who were refused together should not come back together.
 RETRY_JITTER = 0.1
-
+# A limit is near when more than 4/5 of what it holds is used.
+NEAR, NEAR_OF = 4, 5
+_DECISION_S = {each: metrics.DECISION_S.labels(each) for each in Backend}
 
 _CHECKS = body.Remembered(Check)
 
@@ -23,19 +26,23 @@ _CHECKS = body.Remembered(Check)
 async def check(request: web.Request) -> web.Response:
     asked = await _CHECKS.read_json(request)
     _own(request, asked)
+    began = perf_counter()
     decision = await request.app[keys.CHECKS].check(asked)
     if asked.mode == "consume":
-        _count(decision)
+        _timed(decision, began)
+        _count(request, decision)
     return _answer(decision.document(), decision)
 
 
 async def check_batch(request: web.Request) -> web.Response:
     asked = await body.read_json(request, CheckBatch)
     _own(request, *asked.items)
+    began = perf_counter()
     decisions = await request.app[keys.CHECKS].batch(asked)
+    _timed(decisions[0], began)
     for item, decision in zip(asked.items, decisions, strict=True):
         if item.mode == "consume":
-            _count(decision)
+            _count(request, decision)
     results = [decision.document() for decision in decisions]
     return _answer({"results": results}, decisions[0])
 
@@ -43,8 +50,10 @@ async def check_batch(request: web.Request) -> web.Response:
 async def reserve(request: web.Request) -> web.Response:
     asked = await body.read_json(request, Reserve)
     _own(request, asked)
+    began = perf_counter()
     decision = await request.app[keys.CHECKS].reserve(asked)
-    _count(decision)
+    _timed(decision, began)
+    _count(request, decision)
     return _answer(decision.document(), decision)
 
 
@@ -52,9 +61,11 @@ async def enforce(request: web.Request) -> web.Response:
     """204, or the 429 that may be passed on as it is."""
     asked = await _CHECKS.read_json(request)
     _own(request, asked)
+    began = perf_counter()
     decision = await request.app[keys.CHECKS].check(asked)
     if asked.mode == "consume":
-        _count(decision)
+        _timed(decision, began)
+        _count(request, decision)
     said = headers.of(decision) | _road(decision)
     if decision.allowed:
         return web.Response(status=204, headers=said)
@@ -103,10 +114,17 @@ def _own(request: web.Request, *asked: Asked) -> None:
             raise errors.Denied("senders and other keys are not of one shop", code="other_shop")
 
 
-def _count(decision: Decision) -> None:
+def _timed(decision: Decision, began: float) -> None:
+    _DECISION_S[decision.backend].observe(perf_counter() - began)
+
+
+def _count(request: web.Request, decision: Decision) -> None:
     labels, backend = metrics.DECISIONS.labels, decision.backend
     for met in decision.met:
         outcome = "allowed"
         if met.violated:
             outcome = "shadow_denied" if met.limit.shadow else "denied"
+        elif decision.allowed and met.debt_us * NEAR_OF > met.pace.tau_us * NEAR and met.limit.cost:
+            metrics.NEAR_LIMIT.labels(met.policy.id).count += 1
         labels(met.policy.id, outcome, backend).count += 1
+    request.app[keys.USAGE].note(decision.met, backend)

@@ -2,7 +2,7 @@
 
 from chassis.web.app import Operation
 from contracts import ratelimits
-from ratelimit_service.api import checks, policies
+from ratelimit_service.api import checks, policies, usage
 
 PREFIX = "/v1/ratelimits"
 CHECK = "ratelimits:check"
@@ -48,5 +48,20 @@ OPERATIONS = (
         method="DELETE", path=f"{PREFIX}/policies/{{id}}", handler=policies.delete_policy,
         scope=ADMIN, tag=TAG, summary="Remove a policy; checks that name it are 404 from then on",
         status=204,
+    ),
+    Operation(
+        method="POST", path=f"{PREFIX}/policies/{{id}}:simulate", handler=usage.simulate,
+        scope=ADMIN, tag=TAG, summary="What a change would have done to the last minutes",
+        request=ratelimits.Simulate, response=ratelimits.Simulation,
+    ),
+    Operation(
+        method="GET", path=f"{PREFIX}/top", handler=usage.top, scope=ADMIN, tag=TAG,
+        summary="The shops that were denied, or asked, the most",
+        query=ratelimits.TopQuery, response=ratelimits.Top,
+    ),
+    Operation(
+        method="GET", path=f"{PREFIX}/shops/{{shop}}/usage", handler=usage.of_shop, scope=CHECK,
+        tag=TAG, summary="What a shop asked for lately, and where its limits stand",
+        query=ratelimits.UsageQuery, response=ratelimits.Usage,
     ),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from importlib import resources
+from time import perf_counter
 from typing import TypeVar
 
 from chassis import redis
@@ -32,10 +33,18 @@ Debts = Mapping[str, gcra.Level | None]
 
 
 class RedisBuckets:
-    def __init__(self, accelerator: redis.Accelerator) -> None:
+    """`counted` is told how long each deciding call took, and of how many limits."""
+
+    def __init__(
+        self,
+        accelerator: redis.Accelerator,
+        *,
+        counted: Callable[[float, int], None] = lambda _s, _limits: None,
+    ) -> None:
         if accelerator.client is None:
             raise ValueError("buckets in Redis need a Redis")
         self._accelerator = accelerator
+        self._counted = counted
         script = resources.files(__package__).joinpath("buckets.lua").read_text()
         self._link = Link(accelerator.client, script)
 
@@ -56,9 +65,13 @@ class RedisBuckets:
         args: list[bytes | str] = [*keys, epoch.mark or "", pack(batch, debts)]
         least_s = PATIENT_BUDGET_S if patient else redis.BUDGET_S
         budget_s = least_s * max(1.0, batch.size / BUDGETED_LIMITS)
-        answer = await self._bounded(
-            lambda: self._link.evaluate(epoch.run_id, len(keys), *args), budget_s
-        )
+        began = perf_counter()
+        try:
+            answer = await self._bounded(
+                lambda: self._link.evaluate(epoch.run_id, len(keys), *args), budget_s
+            )
+        finally:
+            self._counted(perf_counter() - began, batch.size)
         if not answer:
             raise ports.Missed("the mark of the generation is gone")
         return list(unpack(batch, answer))

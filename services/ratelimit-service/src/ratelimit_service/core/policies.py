@@ -19,6 +19,9 @@ class PolicyTable:
     def find(self, identifier: str) -> Policy | None:
         return self._policies.get(identifier)
 
+    def all(self) -> Sequence[Policy]:
+        return list(self._policies.values())
+
     def replace(self, policies: Iterable[Policy]) -> None:
         self._policies = {each.id: each for each in policies}
         self.loaded = True
@@ -72,6 +75,11 @@ class Policies:
         if not await self._store.delete(identifier):
             raise _unknown(identifier)
         self._table.drop(identifier)
+
+    @property
+    def count(self) -> int:
+        """In force here."""
+        return len(self._table.all())
 
     async def refresh(self) -> None:
         self._table.replace(await self._store.all())

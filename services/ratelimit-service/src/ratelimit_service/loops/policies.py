@@ -25,4 +25,5 @@ class PolicyRefresh(Loop):
             self._seed = None
         await self._policies.refresh()
         metrics.POLICIES_LOADED.set(1)
+        metrics.show_configuration(policies=self._policies.count)
         return False

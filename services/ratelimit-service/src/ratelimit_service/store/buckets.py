@@ -1,6 +1,7 @@
 """Buckets in Postgres: decides while it is Postgres's turn, remembers while it is Redis's."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from time import perf_counter
 from types import MappingProxyType
 
 from chassis import sql
@@ -14,14 +15,29 @@ NEVER = gcra.Span(0, 0, 0, 0, 0)
 
 
 class PostgresBuckets:
-    """`decisions` and `bookkeeping` are lanes of their own: handing over debts delays no check."""
+    """`decisions` and `bookkeeping` are lanes of their own: handing over debts delays no check.
+    `counted` is told how long each deciding call took, and of how many limits."""
 
-    def __init__(self, *, decisions: Lane, bookkeeping: Lane) -> None:
+    def __init__(
+        self,
+        *,
+        decisions: Lane,
+        bookkeeping: Lane,
+        counted: Callable[[float, int], None] = lambda _s, _limits: None,
+    ) -> None:
         self._decisions = decisions
         self._bookkeeping = bookkeeping
+        self._counted = counted
 
     async def decide(self, batch: gcra.Batch, *, is_pinned: bool = False) -> Sequence[gcra.Verdict]:
         """Pinned keys are decided here whatever the epoch says."""
+        began = perf_counter()
+        try:
+            return await self._decide(batch, is_pinned=is_pinned)
+        finally:
+            self._counted(perf_counter() - began, batch.size)
+
+    async def _decide(self, batch: gcra.Batch, *, is_pinned: bool) -> Sequence[gcra.Verdict]:
         limits = [limit for ask in batch.asks for limit in ask.limits]
         paces, windows = batch.paces.values(), batch.windows
         [row] = await self._decisions.fetch(
