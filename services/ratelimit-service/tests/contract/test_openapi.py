@@ -33,10 +33,12 @@ def test_every_operation_says_who_may_call_it(committed: Any) -> None:
     check = dict.fromkeys(
         ("post /check", "post /check:batch", "post /enforce", "post /reserve"), "ratelimits:check"
     )
+    check |= {"get /shops/{shop}/usage": "ratelimits:check"}
     admin = dict.fromkeys(
         ("get /policies", "get /policies/{id}", "put /policies/{id}", "delete /policies/{id}"),
         "ratelimits:admin",
     )
+    admin |= {"post /policies/{id}:simulate": "ratelimits:admin", "get /top": "ratelimits:admin"}
     assert scopes == check | admin
 
 
