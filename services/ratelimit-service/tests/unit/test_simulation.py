@@ -58,7 +58,15 @@ def admitted(given: Policy, asks: list[tuple[int, int]]) -> list[Row]:
     return list(rows.values())
 
 
-ASKS = st.lists(st.tuples(st.integers(0, 5 * MINUTE_US), st.integers(1, 40)), max_size=150)
+# Crowds that ask for more than there is, from some moment on, and a few others between.
+CROWDS = st.builds(
+    lambda start_us, gap_us, cost: [(start_us + n * gap_us, cost) for n in range(200)],
+    st.integers(0, MINUTE_US),
+    st.integers(1, 2_000_000),
+    st.integers(1, 3),
+)
+OTHERS = st.lists(st.tuples(st.integers(0, 5 * MINUTE_US), st.integers(1, 40)), max_size=20)
+ASKS = st.builds(lambda one, two: [*one, *two], CROWDS, OTHERS)
 
 
 @given(ASKS, st.sampled_from(RATES), st.integers(1, 60))
