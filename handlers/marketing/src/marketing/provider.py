@@ -40,8 +40,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
+    """`segments`: how many the provider counts, if it says so."""
+
     sid: str | None
     status: str | None
+    segments: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,7 @@ def _verdict(
 ) -> Verdict:
     sid = document.get("sid")
     if status == 201 or (200 <= status < 300 and isinstance(sid, str)):
-        return Sent(sid=_short(sid), status=_short(document.get("status")))
+        return Sent(_short(sid), _short(document.get("status")), _segments(document))
     if status in (429, 503):
         return Busy(status, retry_after_s)
     if status == 408:
@@ -130,6 +133,12 @@ def _verdict(
     if 300 <= status < 500:
         return Refused(_detail(status, document, secret))
     return Unknown(f"the provider answered {status}")
+
+
+def _segments(document: dict[str, Any]) -> int | None:
+    """Written as text; 0 while it is not known yet."""
+    said = document.get("num_segments")
+    return int(said) or None if isinstance(said, str) and said.isdecimal() else None
 
 
 def _short(value: object) -> str | None:

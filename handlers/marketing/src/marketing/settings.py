@@ -6,10 +6,13 @@
 | `TWILIO_BASE_URL` | https, or http on loopback; for `twilio` the provider's own by default |
 | `TWILIO_ACCOUNT_SID`, `TWILIO_AUTH_TOKEN` | needed for `twilio`; the token also as `_FILE` |
 | `SMS_FROM` | the sender when a job names none; needed for `twilio` |
+| `SMS_LIMITS` | further policies that segments count under, e.g. `sms-brand,sms-campaign` |
+| `SMS_CAMPAIGN` | the campaign registered with the carriers: the `user` of those policies |
 | `SMS_STATUS_CALLBACK_URL` | public address of the gateway; asks for delivery reports |
 """
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +22,7 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -29,6 +33,10 @@ from pydantic import (
 from mainstay import flaws
 from mainstay.handler import WrongSettings
 from marketing import senders
+
+# Beside the sender's own, as many as one reservation takes.
+MAX_LIMITS = 7
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 class Provider(StrEnum):
@@ -63,6 +71,14 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def _names(said: object) -> tuple[str, ...]:
+    """Policies, told apart by commas."""
+    names = tuple(name for one in str(said).split(",") if (name := one.strip()))
+    if len(names) > MAX_LIMITS or not all(map(_NAME.fullmatch, names)):
+        raise ValueError(f"give {MAX_LIMITS} names of policies at most, between commas")
+    return tuple(dict.fromkeys(names))
+
+
 SafeUrl = Annotated[str, AfterValidator(_safe_url)]
 
 
@@ -76,6 +92,10 @@ class Settings(BaseModel):
     )
     auth_token: SecretStr = Field(alias="TWILIO_AUTH_TOKEN")
     sender: Annotated[str, AfterValidator(senders.checked)] = Field(alias="SMS_FROM")
+    limits: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field((), alias="SMS_LIMITS")
+    campaign: Annotated[str, StringConstraints(max_length=255)] | None = Field(
+        None, alias="SMS_CAMPAIGN"
+    )
     status_callback_url: SafeUrl | None = Field(None, alias="SMS_STATUS_CALLBACK_URL")
 
 

@@ -16,6 +16,7 @@ from mainstay.handler import (
     Context,
     Discard,
     Outcome,
+    Reservation,
     Retry,
     Snooze,
     Unavailable,
@@ -95,13 +96,23 @@ async def send(args: SmsArgs, ctx: Context) -> Outcome:
     if not 0 < size.segments <= MAX_SEGMENTS:
         return Discard(_wrong_size(size))
     message = provider.Message(ctx.job.id, args.to, args.sender or settings.sender, text)
-    if (not_now := await _paced(ctx, message.sender, size.segments)) is not None:
-        return not_now
-    timeout_s = min(SEND_TIMEOUT_S, ctx.remaining_s() - SETTLE_MARGIN_S)
-    if timeout_s < 1:
-        return Snooze(1.0)
-    await ctx.once("send")
-    verdict = await provider.send(ctx.http, settings, message, timeout_s=timeout_s)
+    slot = await _slot(ctx, settings, message.sender, size.segments)
+    if not isinstance(slot, Reservation):
+        return slot
+    spared = size.segments
+    try:
+        if (cancelled := await _waited(ctx, slot)) is not None:
+            return cancelled
+        timeout_s = min(SEND_TIMEOUT_S, ctx.remaining_s() - SETTLE_MARGIN_S)
+        if timeout_s < 1:
+            return Snooze(1.0)
+        await ctx.once("send")
+        spared = 0  # from here on it may be on its way
+        verdict = await provider.send(ctx.http, settings, message, timeout_s=timeout_s)
+        spared = _spared(verdict, size.segments)
+    finally:
+        if spared:
+            await ctx.refund(slot, spared)
     return _outcome(
         verdict,
         {"to": args.to, "segments": size.segments, "provider": settings.provider.value},
@@ -117,22 +128,44 @@ def _wrong_size(size: segments.Size) -> str:
     )
 
 
-async def _paced(ctx: Context, sender: str, cost: int) -> Snooze | Cancel | Discard | None:
-    """Wait for the sender's turn; None when it has come."""
+async def _slot(
+    ctx: Context, settings: sms_settings.Settings, sender: str, cost: int
+) -> Reservation | Snooze | Discard:
+    """The sender's turn, under all limits or none."""
+    policies = (POLICY, *settings.limits) if settings.limits else POLICY
     try:
-        slot = await ctx.reserve(POLICY, sender=sender, cost=cost, max_wait_ms=MAX_WAIT_MS)
+        slot = await ctx.reserve(
+            policies, sender=sender, user=settings.campaign, cost=cost, max_wait_ms=MAX_WAIT_MS
+        )
     except Unavailable:
         return Snooze(1.0)
     if slot.unsatisfiable:
-        return Discard(f"{cost} segments at once are more than the pace of the sender ever allows")
+        return Discard(f"{cost} segments at once are more than the limits ever allow")
     if not slot.allowed:
         return Snooze(min(MAX_SNOOZE_S, max(0.25, slot.wait_ms / 1000)))
+    return slot
+
+
+async def _waited(ctx: Context, slot: Reservation) -> Cancel | None:
+    """None when the turn has come."""
     try:
         async with asyncio.timeout(slot.wait_ms / 1000):
             await ctx.cancelled.wait()
     except TimeoutError:
         return None
     return Cancel("cancelled before it was sent")
+
+
+def _spared(verdict: provider.Verdict, reserved: int) -> int:
+    """Segments that no carrier got. A provider that is too busy was reached too fast: that pace is
+    not given back."""
+    match verdict:
+        case provider.Sent(segments=int() as counted):
+            return max(0, reserved - counted)
+        case provider.Refused() | provider.NotSent():
+            return reserved
+        case _:
+            return 0
 
 
 def _outcome(verdict: provider.Verdict, facts: dict[str, Any]) -> Outcome:

@@ -184,6 +184,61 @@ async def test_a_job_cancelled_while_it_waits_is_not_sent(sandbox: Provider) -> 
     assert (sandbox.messages, ctx.marks) == ([], {})
 
 
+async def test_a_slot_that_no_message_used_is_given_back(sandbox: Provider) -> None:
+    waits = Reservation(allowed=True, wait_ms=5_000)
+    ctx = sandbox.context(waits)
+    ctx.cancelled.set()
+    await send(ctx, body="ά" * 71)
+    assert ctx.refunded == [2]
+    ctx = sandbox.context(TWILIO_AUTH_TOKEN="wrong")
+    assert isinstance(await send(ctx), Discard)
+    assert ctx.refunded == [1]
+    async with TcpProxy.before(sandbox.url) as proxy:
+        await proxy.refuses()
+        ctx = sandbox.context(TWILIO_BASE_URL=proxy.url(sandbox.url))
+        assert isinstance(await send(ctx), Retry)
+    assert ctx.refunded == [1]
+
+
+@pytest.mark.parametrize("fault", [{"mode": "throttle"}, {"mode": "fail", "status": 500}])
+async def test_what_was_or_may_have_been_sent_is_not_given_back(
+    sandbox: Provider, fault: dict[str, Any]
+) -> None:
+    ctx = sandbox.context()
+    await send(ctx)
+    await sandbox.misbehaves(count=1, **fault)
+    await send(sandbox.context())
+    assert ctx.refunded == []
+
+
+async def test_a_mark_of_before_gives_the_slot_back(sandbox: Provider) -> None:
+    await sandbox.misbehaves(mode="drop", before_record=False, count=1)
+    ctx = sandbox.context()
+    for _ in range(2):
+        await send(ctx)
+    assert (len(ctx.reserved), ctx.refunded) == (2, [1])
+
+
+async def test_fewer_segments_than_were_reserved_give_the_rest_back(sandbox: Provider) -> None:
+    async def reply(_request: web.Request) -> web.Response:
+        return web.json_response({"sid": "SM1", "num_segments": "1"}, status=201)
+
+    app = web.Application()
+    app.router.add_route("*", "/{any:.*}", reply)
+    async with TestServer(app) as server:
+        url = str(server.make_url("/")).rstrip("/")
+        ctx = sandbox.context(TWILIO_BASE_URL=url)
+        assert isinstance(await send(ctx, body="ά" * 135), Completed)
+    assert (ctx.reserved[0].cost, ctx.refunded) == (3, [2])
+
+
+async def test_brand_and_campaign_are_asked_in_the_same_breath(sandbox: Provider) -> None:
+    ctx = sandbox.context(SMS_LIMITS="sms-brand, sms-campaign", SMS_CAMPAIGN="C123")
+    await send(ctx)
+    (asked,) = ctx.reserved
+    assert (asked.policy, asked.user) == (("sms-sender", "sms-brand", "sms-campaign"), "C123")
+
+
 async def test_an_attempt_that_ended_between_provider_and_commit_is_not_repeated(
     sandbox: Provider,
 ) -> None:
@@ -286,6 +341,9 @@ Answer = tuple[int, dict[str, str], bytes]
         ((202, {}, b"[]"), provider.Unknown("the provider answered 202")),
         ((429, {"Retry-After": "7"}, b""), provider.Busy(429, 7.0)),
         ((429, {"Retry-After": "soon"}, b""), provider.Busy(429, None)),
+        ((201, {}, b'{"num_segments":"3"}'), provider.Sent(None, None, 3)),
+        ((201, {}, b'{"num_segments":"0"}'), provider.Sent(None, None)),
+        ((201, {}, b'{"num_segments":"-1"}'), provider.Sent(None, None)),
         ((503, {}, b""), provider.Busy(503, None)),
         ((302, {"Location": "/elsewhere"}, b""), provider.Refused("the provider refused it (302)")),
         ((404, {}, b"{}"), provider.Refused("the provider refused it (404)")),

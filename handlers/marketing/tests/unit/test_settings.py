@@ -49,10 +49,19 @@ def test_everything_missing_is_told_at_once() -> None:
         ("TWILIO_ACCOUNT_SID", "AC/../1"),
         ("SMS_FROM", "Ο ανθοπώλης"),
         ("SMS_STATUS_CALLBACK_URL", "http://shop.example"),
+        ("SMS_LIMITS", "sms-brand;sms-campaign"),
+        ("SMS_LIMITS", "a,b,c,d,e,f,g,h"),
+        ("SMS_CAMPAIGN", "C" * 256),
     ],
 )
 def test_wrong_values_are_named(name: str, value: str) -> None:
     assert name in refused(**{**TWILIO, name: value})
+
+
+def test_further_limits_are_named_once_each() -> None:
+    assert settings.read(TWILIO).limits == ()
+    read = settings.read({**TWILIO, "SMS_LIMITS": "sms-brand, sms-campaign,,sms-brand"})
+    assert read.limits == ("sms-brand", "sms-campaign")
 
 
 def test_the_token_may_be_in_a_file(tmp_path: Path) -> None:

@@ -249,12 +249,3 @@ class Heartbeat(Answer):
 
 class Marked(Answer):
     first: bool
-
-
-class Decision(Answer):
-    """What a limit says: when `allowed`, act after `wait_ms`."""
-
-    allowed: bool
-    wait_ms: int = 0
-    token: str | None = None
-    unsatisfiable: bool = False

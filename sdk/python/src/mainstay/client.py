@@ -5,18 +5,14 @@ Ids are made here, so that a repeat is the same job or batch and never a second 
 is an `errors.ApiError`.
 """
 
-import secrets
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
-from uuid import UUID
 
 from mainstay import errors, uploads
 from mainstay.answers import (
     Batch,
-    Decision,
     EnqueueResults,
     Heartbeat,
     Job,
@@ -27,15 +23,11 @@ from mainstay.answers import (
     Settlements,
     Uploaded,
 )
+from mainstay.ids import new_id as new_id  # noqa: PLC0414 - others take it from here
+from mainstay.limit_settings import LimitSettings
 from mainstay.operations import Id, JobFilter, Operations
+from mainstay.ratelimits import RateLimits
 from mainstay.transport import Answered, Transport, step
-
-
-def new_id() -> UUID:
-    """A UUIDv7: 48 bits of Unix milliseconds, 74 random bits."""
-    value = (time.time_ns() // 1_000_000) << 80 | 7 << 76
-    value |= secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
-    return UUID(int=value)
 
 
 class JobOptions(TypedDict, total=False):
@@ -70,7 +62,7 @@ class LeaseNext(LeaseOptions):
     queue: str
 
 
-class Client(Operations):
+class Client(Operations, RateLimits, LimitSettings):
     """Use as `async with Client(base_url, api_key) as mainstay`.
 
     `timeout_s` bounds one try (an upload: `stall_timeout_s` without a byte moving), `attempts` the
@@ -278,26 +270,6 @@ class Client(Operations):
         `Conflict` when the lease is lost."""
         body = {**job.held, "name": name}
         return (await self._transport.call("POST", "/v1/leases:mark", body=body)).read(Marked).first
-
-    async def reserve(
-        self,
-        policy: str,
-        *,
-        shop: str | None = None,
-        sender: str | None = None,
-        cost: int = 1,
-        max_wait_ms: int = 0,
-    ) -> Decision:
-        """A slot in a rate limit, at most `max_wait_ms` ahead."""
-        subject = {"shop": shop, "sender": sender}
-        body = {
-            "subject": {name: value for name, value in subject.items() if value is not None},
-            "policies": [policy],
-            "cost": cost,
-            "max_wait_ms": max_wait_ms,
-        }
-        answered = await self._transport.call("POST", "/v1/ratelimits/reserve", body=body)
-        return answered.answer(Decision)
 
     async def system(self) -> dict[str, Any]:
         """Services, roads, dependencies, and what users can still do."""

@@ -5,6 +5,7 @@ ApiError
 ├── Denied            the key may not do this                    403
 ├── NotFound          no such thing                              404
 ├── Conflict          the thing is in another state              409
+├── Outdated          somebody changed it since it was read        412
 ├── Invalid           the request is wrong; `errors` says where  400 413 415 422
 ├── Limited           too many for now                           429
 └── Unavailable       not now, or no answer at all               5xx, status 0
@@ -63,6 +64,10 @@ class Conflict(ApiError):
     pass
 
 
+class Outdated(ApiError):
+    pass
+
+
 class Invalid(ApiError):
     pass
 
@@ -81,6 +86,7 @@ _KINDS: dict[int, type[ApiError]] = {
     403: Denied,
     404: NotFound,
     409: Conflict,
+    412: Outdated,
     413: Invalid,
     415: Invalid,
     422: Invalid,

@@ -29,6 +29,7 @@ from pydantic import BaseModel, ValidationError
 
 from mainstay.children import ChildOptions, NewJob
 from mainstay.flaws import Flaw, flaws_of
+from mainstay.limits import Observed
 from mainstay.threads import THREADS
 
 ENTRY_POINT_GROUP = "mainstay.handlers"
@@ -266,18 +267,35 @@ class Context(Protocol):
 
     async def reserve(
         self,
-        policy: str,
+        policy: str | Sequence[str],
         *,
         sender: str | None = None,
         shop: str | None = None,
+        user: str | None = None,
         cost: int = 1,
         max_wait_ms: int = 0,
     ) -> Reservation:
-        """Take `cost` from a limit, at most `max_wait_ms` ahead of time.
+        """Take `cost` from a limit, or from several at once, at most `max_wait_ms` ahead of time.
 
         Reserve before `once`, so that a refusal costs nothing. Raises `Unavailable` when no
         limiter answers: then send nothing unpaced, but snooze.
         """
+        ...
+
+    async def refund(self, slot: Reservation, cost: int | None = None) -> int:
+        """Give back what was reserved and not used, all of it or `cost` of it; how much came back.
+        Never raises: what cannot be given back (0) drains by itself."""
+        ...
+
+    async def observe(
+        self,
+        policy: str,
+        *,
+        shop: str | None = None,
+        **told: Unpack[Observed],
+    ) -> None:
+        """Tell what an upstream said of its own bucket, `age_ms` ago. Never raises: the next answer
+        of the upstream says it again."""
         ...
 
 

@@ -15,6 +15,7 @@ from mainstay.attempts import LeaseLost
 from mainstay.children import ChildOptions, NewJob, args_flaw, child_id, require_names
 from mainstay.client import Client
 from mainstay.handler import Delivery, Handler, JobInfo, Reservation
+from mainstay.limits import Observed
 from mainstay.operations import JobFilter
 from mainstay.sizes import MAX_PROGRESS_BYTES, size_of
 
@@ -195,10 +196,11 @@ class PulledContext:
 
     async def reserve(
         self,
-        policy: str,
+        policy: str | Sequence[str],
         *,
         sender: str | None = None,
         shop: str | None = None,
+        user: str | None = None,
         cost: int = 1,
         max_wait_ms: int = 0,
     ) -> Reservation:
@@ -207,6 +209,7 @@ class PulledContext:
                 policy,
                 sender=sender,
                 shop=shop or self.job.shop,
+                user=user,
                 cost=cost,
                 max_wait_ms=max_wait_ms,
             )
@@ -219,9 +222,29 @@ class PulledContext:
             wait_ms=told.wait_ms,
             token=told.token,
             backend=told.backend,
-            degraded=told.degraded is not None,
+            degraded=told.degraded,
             unsatisfiable=told.unsatisfiable,
         )
+
+    async def refund(self, slot: Reservation, cost: int | None = None) -> int:
+        if slot.token is None:
+            return 0
+        try:
+            return await self._client.refund(slot.token, cost)
+        except errors.ApiError as error:
+            self.log.warning("what was reserved is not given back: %s", error.code)
+            return 0
+
+    async def observe(
+        self, policy: str, *, shop: str | None = None, **told: Unpack[Observed]
+    ) -> None:
+        whose = shop or self.job.shop
+        if whose is None:
+            raise ValueError("whose bucket? give a shop")
+        try:
+            await self._client.observe(policy, shop=whose, **told)
+        except errors.ApiError as error:
+            self.log.warning("what was observed of %s is not told: %s", policy, error.code)
 
     def _require_lease(self) -> None:
         if self._hold.is_lost or self._clock() > self._hold.until:

@@ -24,6 +24,7 @@ from mainstay import handler
 from mainstay.attempts import Failed, attempt
 from mainstay.children import ChildOptions, NewJob, args_flaw, child_id, require_names
 from mainstay.handler import Delivery, Handler, JobInfo, Outcome, Reservation, Unavailable
+from mainstay.limits import Observed
 from mainstay.sizes import MAX_PROGRESS_BYTES, size_of
 
 
@@ -31,11 +32,12 @@ from mainstay.sizes import MAX_PROGRESS_BYTES, size_of
 class Reserved:
     """One call of `reserve`, as it was made."""
 
-    policy: str
+    policy: str | Sequence[str]
     sender: str | None
     shop: str | None
     cost: int
     max_wait_ms: int
+    user: str | None = None
 
 
 class FakeContext:
@@ -43,7 +45,7 @@ class FakeContext:
 
     `reservations` are the limiter's next answers, in order (`Unavailable` to raise it); when they
     are used up, or none are given, everything is allowed at once. What happened is in
-    `reserved`, `progressed` and `marks`.
+    `reserved`, `refunded` (how much), `observed`, `progressed` and `marks`.
     """
 
     def __init__(
@@ -72,6 +74,8 @@ class FakeContext:
         self.log: logging.Logger = logging.getLogger("mainstay.testing")
         self.marks: dict[str, int] = {}
         self.reserved: list[Reserved] = []
+        self.refunded: list[int] = []
+        self.observed: list[dict[str, Any]] = []
         self.progressed: list[dict[str, Any]] = []
         self.enqueued: dict[UUID, NewJob] = {}
         self._names: set[str] = set()
@@ -151,18 +155,28 @@ class FakeContext:
 
     async def reserve(
         self,
-        policy: str,
+        policy: str | Sequence[str],
         *,
         sender: str | None = None,
         shop: str | None = None,
+        user: str | None = None,
         cost: int = 1,
         max_wait_ms: int = 0,
     ) -> Reservation:
-        self.reserved.append(Reserved(policy, sender, shop, cost, max_wait_ms))
+        self.reserved.append(Reserved(policy, sender, shop, cost, max_wait_ms, user))
         answer = next(self._answers, Reservation(allowed=True))
         if isinstance(answer, Unavailable):
             raise answer
         return answer
+
+    async def refund(self, slot: Reservation, cost: int | None = None) -> int:
+        self.refunded.append(self.reserved[-1].cost if cost is None else cost)
+        return self.refunded[-1]
+
+    async def observe(
+        self, policy: str, *, shop: str | None = None, **told: Unpack[Observed]
+    ) -> None:
+        self.observed.append({"policy": policy, "shop": shop or self.job.shop, **told})
 
     @asynccontextmanager
     async def attempt(self, of: Handler[Any]) -> AsyncIterator[None]:

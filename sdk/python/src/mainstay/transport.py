@@ -1,6 +1,7 @@
 """One call over HTTP: within its time, repeated where a repeat is harmless, errors by their name.
 
-All calls of this package are idempotent by the ids they carry, so each of them may be repeated.
+Calls of this package are idempotent by the ids they carry, or harm nobody when they are repeated;
+those that are neither are tried once.
 """
 
 import asyncio
@@ -106,13 +107,19 @@ class Transport:
         query: Mapping[str, object] | None = None,
         body: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
+        if_match: str | None = None,
         wait_s: float = 0.0,
+        within_s: float | None = None,
+        tries: int | None = None,
     ) -> Answered:
-        """`wait_s`: how long the other side was asked to wait, beside the time of a try."""
-        timeout_s = self._timeout_s + wait_s
-        headers = {"Request-Timeout-Ms": str(int(timeout_s * 1000))}
+        """`wait_s`: how long the other side was asked to wait, beside the time of a try, which is
+        `within_s`. `tries`: instead of the client's attempts."""
+        timeout_s = (self._timeout_s if within_s is None else within_s) + wait_s
+        headers = {"Request-Timeout-Ms": str(max(1, int(timeout_s * 1000)))}
         if idempotency_key is not None:
             headers["Idempotency-Key"] = idempotency_key
+        if if_match is not None:
+            headers["If-Match"] = if_match
         data = None if body is None else _encoded(body)
         if data is not None:
             headers["Content-Type"] = "application/json"
@@ -121,7 +128,7 @@ class Transport:
             async with asyncio.timeout(timeout_s):
                 return await self._send(method, self._url(path, query), headers, data)
 
-        return await self._repeated(once, attempts=self._attempts)
+        return await self._repeated(once, attempts=tries or self._attempts)
 
     async def upload(
         self,
@@ -191,7 +198,12 @@ class Transport:
             raise errors.from_answer(response.status, response.headers, body)
 
     def _url(self, path: str, query: Mapping[str, object] | None) -> URL:
-        said = {name: _text(value) for name, value in (query or {}).items() if value is not None}
+        said = [
+            (name, _text(one))
+            for name, value in (query or {}).items()
+            if value is not None
+            for one in (value if isinstance(value, list) else [value])
+        ]
         return URL(
             f"{self._base_url}{path}" + (f"?{urlencode(said)}" if said else ""), encoded=True
         )

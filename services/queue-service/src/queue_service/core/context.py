@@ -17,6 +17,7 @@ from chassis.kernel import errors
 from chassis.kernel.clock import Clock
 from mainstay import handler
 from mainstay.children import ChildOptions, NewJob, require_names
+from mainstay.limits import Observed
 from mainstay.sizes import MAX_PROGRESS_BYTES, size_of
 from queue_service.core.attempts import Claimed
 
@@ -59,14 +60,21 @@ class Offspring(Protocol):
 class Limiter(Protocol):
     async def reserve(
         self,
-        policy: str,
+        policies: Sequence[str],
         *,
-        sender: str | None,
-        shop: str | None,
+        subject: Mapping[str, str | None],
         cost: int,
         max_wait_ms: int,
     ) -> handler.Reservation:
         """Raises mainstay's Unavailable when no limiter answers."""
+        ...
+
+    async def refund(self, token: str, cost: int | None) -> int:
+        """Raises mainstay's Unavailable and Permanent."""
+        ...
+
+    async def observe(self, policy: str, shop: str, told: Observed) -> None:
+        """Raises mainstay's Unavailable and Permanent."""
         ...
 
 
@@ -218,17 +226,40 @@ class JobContext:
 
     async def reserve(
         self,
-        policy: str,
+        policy: str | Sequence[str],
         *,
         sender: str | None = None,
         shop: str | None = None,
+        user: str | None = None,
         cost: int = 1,
         max_wait_ms: int = 0,
     ) -> handler.Reservation:
-        whose = shop or self._claimed.shop
         return await self._around.limiter.reserve(
-            policy, sender=sender, shop=whose, cost=cost, max_wait_ms=max_wait_ms
+            [policy] if isinstance(policy, str) else policy,
+            subject={"sender": sender, "shop": shop or self._claimed.shop, "user": user},
+            cost=cost,
+            max_wait_ms=max_wait_ms,
         )
+
+    async def refund(self, slot: handler.Reservation, cost: int | None = None) -> int:
+        if slot.token is None:
+            return 0
+        try:
+            return await self._around.limiter.refund(slot.token, cost)
+        except handler.HandlerError as error:
+            self.log.warning("what was reserved is not given back: %s", error.type)
+            return 0
+
+    async def observe(
+        self, policy: str, *, shop: str | None = None, **told: Unpack[Observed]
+    ) -> None:
+        whose = shop or self._claimed.shop
+        if whose is None:
+            raise ValueError("whose bucket? give a shop")
+        try:
+            await self._around.limiter.observe(policy, whose, told)
+        except handler.HandlerError as error:
+            self.log.warning("what was observed of %s is not told: %s", policy, error.type)
 
     async def _mark(self, name: str) -> int | None:
         """A mark of our own lease may be left again, so a lost answer is asked for again."""
