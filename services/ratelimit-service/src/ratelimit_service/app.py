@@ -22,25 +22,28 @@ from ratelimit_service.api import keys, routes
 from ratelimit_service.cache.buckets import RedisBuckets
 from ratelimit_service.core.batcher import Batcher
 from ratelimit_service.core.checks import Checks, State
+from ratelimit_service.core.configuration import Configuration
 from ratelimit_service.core.denials import Denials
 from ratelimit_service.core.ledger import Ledger
 from ratelimit_service.core.pinned import Pinned
-from ratelimit_service.core.policies import Policies, PolicyTable
+from ratelimit_service.core.policies import PolicyTable
+from ratelimit_service.core.reading import Reading
 from ratelimit_service.core.reports import Reports
+from ratelimit_service.core.rules import Lists, Overrides, Plans, Policies
 from ratelimit_service.core.switch import Switch
 from ratelimit_service.core.tokens import Tokens
 from ratelimit_service.core.usage import Usage
 from ratelimit_service.loops.handover import HandOver
 from ratelimit_service.loops.heartbeat import Heartbeat
-from ratelimit_service.loops.policies import PolicyRefresh
+from ratelimit_service.loops.policies import PolicyRefresh, say_unreadable
 from ratelimit_service.loops.sweeper import Sweeper
 from ratelimit_service.loops.usage import UsageExpiry, UsageFlush
 from ratelimit_service.settings import ApiSettings
-from ratelimit_service.store import epoch, policies
+from ratelimit_service.store import configuration, epoch, policies
 from ratelimit_service.store.buckets import PostgresBuckets
+from ratelimit_service.store.configuration import PostgresConfiguration
 from ratelimit_service.store.epoch import PostgresEpochs
 from ratelimit_service.store.lane import Lane
-from ratelimit_service.store.policies import PostgresPolicies
 from ratelimit_service.store.usage import PostgresUsage
 
 log = logs.get(__name__)
@@ -59,6 +62,8 @@ REDIS_BUCKETS = web.AppKey("REDIS_BUCKETS", RedisBuckets)
 LEDGER = web.AppKey("LEDGER", Ledger)
 SWITCH = web.AppKey("SWITCH", Switch)
 TABLE = web.AppKey("TABLE", PolicyTable)
+READING = web.AppKey("READING", Reading)
+CONFIGURATION = web.AppKey("CONFIGURATION", PostgresConfiguration)
 HEARTBEAT = web.AppKey("HEARTBEAT", Heartbeat)
 HANDOVER = web.AppKey("HANDOVER", HandOver)
 USAGE_STORE = web.AppKey("USAGE_STORE", PostgresUsage)
@@ -70,8 +75,8 @@ EVENTS_PATH = "/internal/v1/events"
 def create_app(settings: ApiSettings) -> web.Application:
     app = base_app(service=SERVICE, version=VERSION)
     app[SETTINGS] = settings
-    app.cleanup_ctx.extend([postgres_ctx, redis_ctx, switch_ctx, use_cases_ctx, seen_ctx])
-    app.cleanup_ctx.extend([bus_ctx, gateway_ctx, loops_ctx])
+    app.cleanup_ctx.extend([postgres_ctx, redis_ctx, switch_ctx, configuration_ctx])
+    app.cleanup_ctx.extend([use_cases_ctx, seen_ctx, bus_ctx, gateway_ctx, loops_ctx])
     verifier = Verifier.from_directory(service=SERVICE, directory=settings.service_keys_dir)
     add_operations(app, routes.OPERATIONS, authenticate=auth.by_service_token(verifier))
     return app
@@ -154,6 +159,18 @@ async def switch_ctx(app: web.Application) -> AsyncIterator[None]:
             await app[EPOCHS].leave()
 
 
+async def configuration_ctx(app: web.Application) -> AsyncIterator[None]:
+    app[TABLE] = table = PolicyTable(policies.seed_policies())
+    app[CONFIGURATION] = store = PostgresConfiguration(app[DATABASE])
+    app[READING] = Reading(store=store, table=table, unreadable=say_unreadable)
+    settings = Configuration(store=store, apply=table.apply, clock=SystemClock())
+    app[keys.POLICIES] = Policies(settings)
+    app[keys.OVERRIDES] = Overrides(settings)
+    app[keys.PLANS] = Plans(settings)
+    app[keys.LISTS] = Lists(settings)
+    yield
+
+
 async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
     switch = app[SWITCH]
     batcher = Batcher(switch.decide)
@@ -166,8 +183,6 @@ async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
         replicas=lambda: switch.replicas,
         counted=metrics.DENIALS_CACHED.inc,
     )
-    app[TABLE] = PolicyTable(policies.seed_policies())
-    app[keys.POLICIES] = Policies(store=PostgresPolicies(app[DATABASE]), table=app[TABLE])
     app[keys.CHECKS] = Checks(
         policies=app[TABLE],
         rule=denials,
@@ -228,12 +243,13 @@ async def gateway_ctx(app: web.Application) -> AsyncIterator[None]:
 async def loops_ctx(app: web.Application) -> AsyncIterator[None]:
     supervisor = app[health.SUPERVISOR]
     heartbeat = app[HEARTBEAT]
-    refresh = PolicyRefresh(app[keys.POLICIES], seed=PostgresPolicies(app[DATABASE]).seed)
+    seed = partial(app[CONFIGURATION].seed, policies.seeds())
+    refresh = PolicyRefresh(app[READING], app[TABLE], seed=seed)
     listener = postgres.Listener(
         app[SETTINGS].database_url.get_secret_value(),
         channels={
             epoch.CHANNEL: lambda _seq: heartbeat.wake(),
-            policies.CHANNEL: lambda _id: refresh.wake(),
+            configuration.CHANNEL: refresh.hint,
         },
         application=f"{SERVICE} listener",
     )

@@ -70,6 +70,10 @@ CONFIGURATION_READ = Gauge(
     "ratelimit_configuration_read_timestamp_seconds",
     "When policies were last read from the database, in full",
 )
+CONFIGURATION_UNREADABLE = Gauge(
+    "ratelimit_configuration_unreadable",
+    "Stored settings that cannot be read; what held before them stays in force",
+)
 
 _STORE_S = {each: STORE_S.labels(each) for each in (Backend.REDIS, Backend.POSTGRES)}
 _BATCH_LIMITS = {each: BATCH_LIMITS.labels(each) for each in _STORE_S}

@@ -10,6 +10,8 @@ from chassis.web import openapi
 from contracts import problems
 from ratelimit_service.__main__ import SERVICE
 
+ADMIN = "ratelimits:admin"
+
 
 @pytest.fixture
 def committed() -> Any:
@@ -39,9 +41,14 @@ def test_every_operation_says_who_may_call_it(committed: Any) -> None:
         "ratelimits:admin",
     )
     admin |= {"post /policies/{id}:simulate": "ratelimits:admin", "get /top": "ratelimits:admin"}
+    settings = ("/overrides/{shop}/{policy}", "/plans/{id}", "/shops/{shop}/plan", "/lists/{kind}")
+    admin |= {f"{verb} {path}": ADMIN for verb in ("get", "put", "delete") for path in settings}
+    admin |= {"get /overrides": ADMIN, "get /plans": ADMIN}
     assert scopes == check | admin
 
 
 def test_the_problems_of_this_service_are_registered() -> None:
     assert problems.REGISTRY["unknown_policy"][0] == 404
     assert problems.REGISTRY["limits_unavailable"][0] == 503
+    assert problems.REGISTRY["denied_by_list"][0] == 403
+    assert problems.REGISTRY["in_use"][0] == 409

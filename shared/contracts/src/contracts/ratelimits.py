@@ -400,6 +400,10 @@ class Override(Answer):
     updated_at: Moment
 
 
+class OverrideQuery(PolicyQuery):
+    shop: Shop | None = None
+
+
 class Overrides(Answer):
     items: list[Override]
     next_cursor: str | None = None
@@ -427,6 +431,13 @@ class ShopPlan(Said):
     """`PUT shops/{shop}/plan`: the plan a shop is on."""
 
     plan: Name
+
+
+class PlanOfShop(Answer):
+    shop: str
+    plan: str
+    version: int
+    updated_at: Moment
 
 
 class ListEntry(Said):

@@ -44,7 +44,8 @@ async def check_batch(request: web.Request) -> web.Response:
         if item.mode == "consume":
             _count(request, decision)
     results = [decision.document() for decision in decisions]
-    return _answer({"results": results}, decisions[0])
+    asked_for = next((each for each in decisions if each.listed is None), decisions[0])
+    return _answer({"results": results}, asked_for)
 
 
 async def reserve(request: web.Request) -> web.Response:
@@ -69,6 +70,8 @@ async def enforce(request: web.Request) -> web.Response:
     said = headers.of(decision) | _road(decision)
     if decision.allowed:
         return web.Response(status=204, headers=said)
+    if decision.listed is not None:
+        raise errors.Denied("on the deny list", code="denied_by_list", headers=said)
     raise _refusal(decision, said)
 
 
@@ -119,6 +122,9 @@ def _timed(decision: Decision, began: float) -> None:
 
 
 def _count(request: web.Request, decision: Decision) -> None:
+    if decision.listed is not None:
+        metrics.count_listed(decision.listed)
+        return
     labels, backend = metrics.DECISIONS.labels, decision.backend
     for met in decision.met:
         outcome = "allowed"

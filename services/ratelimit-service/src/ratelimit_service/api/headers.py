@@ -6,6 +6,8 @@ from ratelimit_service.core.checks import Decision, Met
 def of(decision: Decision) -> dict[str, str]:
     """`RateLimit-Policy` names each limit, `RateLimit` how much of it is left."""
     counted = [met for met in decision.met if not met.limit.shadow]
+    if not counted:
+        return {}
     return {
         "RateLimit-Policy": ", ".join(_policy(met) for met in counted),
         "RateLimit": ", ".join(_left(met) for met in counted),

@@ -1,58 +1,55 @@
-"""Reading and changing policies. Limits are the whole app's, so a key of one shop may not."""
+"""Reading and changing policies."""
 
-import re
+from typing import Any
 
 from aiohttp import web
 
-from chassis.kernel import errors
 from chassis.web import body, cursor
-from chassis.web.app import CALLER
 from contracts.ratelimits import PolicyPut, PolicyQuery
-from ratelimit_service.api import keys
-from ratelimit_service.core.policy import Policy
-
-_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+from ratelimit_service.api import keys, parts
+from ratelimit_service.core import policy
+from ratelimit_service.core.configuration import Setting, known
 
 
 async def list_policies(request: web.Request) -> web.Response:
-    _whole_app(request)
+    parts.author(request)
     query = body.read_query(request, PolicyQuery)
     position = cursor.decode(query.cursor, parts=1) or [""]
     found = await request.app[keys.POLICIES].page(after=str(position[0]), limit=query.limit + 1)
     page = found[: query.limit]
-    more = cursor.encode([page[-1].id]) if len(found) > len(page) else None
-    return cursor.page(request, [each.document() for each in page], more)
+    more = cursor.encode([page[-1].place.name]) if len(found) > len(page) else None
+    return cursor.page(request, [_document(each) for each in page], more)
 
 
 async def get_policy(request: web.Request) -> web.Response:
-    _whole_app(request)
+    parts.author(request)
     return _answer(await request.app[keys.POLICIES].get(_id(request)))
 
 
 async def put_policy(request: web.Request) -> web.Response:
-    _whole_app(request)
-    identifier = _id(request)
+    author, identifier, expected = parts.author(request), _id(request), parts.expected(request)
     spec = await body.read_json(request, PolicyPut)
-    return _answer(await request.app[keys.POLICIES].put(identifier, spec))
+    policies = request.app[keys.POLICIES]
+    return _answer(await policies.put(identifier, spec, author=author, expected=expected))
 
 
 async def delete_policy(request: web.Request) -> web.Response:
-    _whole_app(request)
-    await request.app[keys.POLICIES].delete(_id(request))
+    author, identifier, expected = parts.author(request), _id(request), parts.expected(request)
+    await request.app[keys.POLICIES].delete(identifier, author=author, expected=expected)
     return web.Response(status=204)
 
 
-def _answer(policy: Policy) -> web.Response:
-    return body.respond(policy.document(), headers={"ETag": f'"{policy.version}"'})
+def _answer(setting: Setting) -> web.Response:
+    return body.respond(_document(setting), headers=parts.etag(setting.version))
+
+
+def _document(setting: Setting) -> dict[str, Any]:
+    spec = known(setting)
+    assert isinstance(spec, PolicyPut)
+    return policy.build(
+        setting.place.name, version=setting.version, spec=spec, updated_at=setting.updated_at
+    ).document()
 
 
 def _id(request: web.Request) -> str:
-    identifier = request.match_info["id"]
-    if _ID.fullmatch(identifier) is None:
-        raise errors.NotFound("this is no name of a policy", code="unknown_policy")
-    return identifier
-
-
-def _whole_app(request: web.Request) -> None:
-    if request[CALLER].shop is not None:
-        raise errors.Denied("policies are not of one shop", code="other_shop")
+    return parts.name(request, "id", "unknown_policy")

@@ -2,7 +2,7 @@
 
 from chassis.web.app import Operation
 from contracts import ratelimits
-from ratelimit_service.api import checks, policies, usage
+from ratelimit_service.api import checks, lists, overrides, plans, policies, usage
 
 PREFIX = "/v1/ratelimits"
 CHECK = "ratelimits:check"
@@ -47,6 +47,90 @@ OPERATIONS = (
     Operation(
         method="DELETE", path=f"{PREFIX}/policies/{{id}}", handler=policies.delete_policy,
         scope=ADMIN, tag=TAG, summary="Remove a policy; checks that name it are 404 from then on",
+        status=204,
+    ),
+    Operation(
+        method="GET", path=f"{PREFIX}/overrides",
+        handler=overrides.list_overrides, scope=ADMIN, tag=TAG,
+        summary="Overrides, of all shops or of one",
+        query=ratelimits.OverrideQuery, response=ratelimits.Overrides,
+    ),
+    Operation(
+        method="GET", path=f"{PREFIX}/overrides/{{shop}}/{{policy}}",
+        handler=overrides.get_override, scope=ADMIN, tag=TAG,
+        summary="What differs from a policy for a shop",
+        response=ratelimits.Override,
+    ),
+    Operation(
+        method="PUT", path=f"{PREFIX}/overrides/{{shop}}/{{policy}}",
+        handler=overrides.put_override, scope=ADMIN, tag=TAG,
+        summary="Make or replace an override; in force everywhere within 6 s",
+        request=ratelimits.OverridePut, response=ratelimits.Override,
+    ),
+    Operation(
+        method="DELETE", path=f"{PREFIX}/overrides/{{shop}}/{{policy}}",
+        handler=overrides.delete_override, scope=ADMIN, tag=TAG,
+        summary="Remove an override: the policy holds again",
+        status=204,
+    ),
+    Operation(
+        method="GET", path=f"{PREFIX}/plans",
+        handler=plans.list_plans, scope=ADMIN, tag=TAG,
+        summary="Plans by id",
+        query=ratelimits.PolicyQuery, response=ratelimits.Plans,
+    ),
+    Operation(
+        method="GET", path=f"{PREFIX}/plans/{{id}}",
+        handler=plans.get_plan, scope=ADMIN, tag=TAG,
+        summary="A plan",
+        response=ratelimits.Plan,
+    ),
+    Operation(
+        method="PUT", path=f"{PREFIX}/plans/{{id}}",
+        handler=plans.put_plan, scope=ADMIN, tag=TAG,
+        summary="Make or replace a plan; in force everywhere within 6 s",
+        request=ratelimits.PlanPut, response=ratelimits.Plan,
+    ),
+    Operation(
+        method="DELETE", path=f"{PREFIX}/plans/{{id}}",
+        handler=plans.delete_plan, scope=ADMIN, tag=TAG,
+        summary="Remove a plan that no shop is on",
+        status=204,
+    ),
+    Operation(
+        method="GET", path=f"{PREFIX}/shops/{{shop}}/plan",
+        handler=plans.get_shop_plan, scope=ADMIN, tag=TAG,
+        summary="The plan of a shop",
+        response=ratelimits.PlanOfShop,
+    ),
+    Operation(
+        method="PUT", path=f"{PREFIX}/shops/{{shop}}/plan",
+        handler=plans.put_shop_plan, scope=ADMIN, tag=TAG,
+        summary="Put a shop on a plan; in force everywhere within 6 s",
+        request=ratelimits.ShopPlan, response=ratelimits.PlanOfShop,
+    ),
+    Operation(
+        method="DELETE", path=f"{PREFIX}/shops/{{shop}}/plan",
+        handler=plans.delete_shop_plan, scope=ADMIN, tag=TAG,
+        summary="Take a shop off its plan",
+        status=204,
+    ),
+    Operation(
+        method="GET", path=f"{PREFIX}/lists/{{kind}}",
+        handler=lists.get_list, scope=ADMIN, tag=TAG,
+        summary="Who may nothing (deny), or is never counted (allow)",
+        response=ratelimits.ListAnswer,
+    ),
+    Operation(
+        method="PUT", path=f"{PREFIX}/lists/{{kind}}",
+        handler=lists.put_list, scope=ADMIN, tag=TAG,
+        summary="Replace a list; in force everywhere within 6 s",
+        request=ratelimits.ListPut, response=ratelimits.ListAnswer,
+    ),
+    Operation(
+        method="DELETE", path=f"{PREFIX}/lists/{{kind}}",
+        handler=lists.delete_list, scope=ADMIN, tag=TAG,
+        summary="Empty a list",
         status=204,
     ),
     Operation(

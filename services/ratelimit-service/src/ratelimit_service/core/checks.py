@@ -6,7 +6,7 @@ from typing import Any
 
 from chassis.kernel import errors
 from chassis.kernel.values import value
-from contracts.ratelimits import Asked, Backend, Check, CheckBatch, OnFailure, Reserve
+from contracts.ratelimits import Asked, Backend, Check, CheckBatch, ListKind, OnFailure, Reserve
 from ratelimit_service.core import batcher, gcra, quota, subject
 from ratelimit_service.core.policies import PolicyTable
 from ratelimit_service.core.policy import Policy
@@ -93,10 +93,13 @@ class Decision:
     wait_us: int
     unsatisfiable: bool = False
     token: str | None = None
+    listed: ListKind | None = None
 
     @property
     def retry_after_ms(self) -> int | None:
-        return None if self.allowed or self.unsatisfiable else _ms(self.wait_us)
+        if self.allowed or self.unsatisfiable or self.listed is not None:
+            return None
+        return _ms(self.wait_us)
 
     def document(self) -> dict[str, Any]:
         return {
@@ -105,6 +108,7 @@ class Decision:
             "retry_after_ms": self.retry_after_ms,
             "unsatisfiable": self.unsatisfiable,
             "token": self.token,
+            "listed": self.listed,
             "limits": [met.document() for met in self.met],
             "backend": self.backend,
             "degraded": self.degraded is not None,
@@ -129,6 +133,9 @@ class Checks:
         """Raises NotFound for a policy that is not, Invalid for a subject or cost that does not
         fit it, Unavailable when nothing may decide."""
         meetings = self._meet(asked)
+        listed = self._policies.listed(asked.subject)
+        if listed is not None:
+            return _by_list(listed)
         peek = asked.mode == "peek"
         [ruling] = await self._rule([_ask(meetings, peek=peek)])
         return self._decided(meetings, ruling, self._state(), peek=peek)
@@ -137,6 +144,9 @@ class Checks:
         """As `check`, but a denial now may be a slot soon."""
         max_wait_us = asked.max_wait_ms * 1000
         meetings = self._meet(asked, max_wait_us)
+        listed = self._policies.listed(asked.subject)
+        if listed is not None:
+            return _by_list(listed)
         [ruling] = await self._rule([_ask(meetings)])
         return self._decided(
             meetings, ruling, self._state(), max_wait_us=max_wait_us, is_reservation=True
@@ -145,9 +155,34 @@ class Checks:
     async def batch(self, asked: CheckBatch) -> list[Decision]:
         """In order. Raises Invalid that names every item which cannot be decided; then nothing
         was taken."""
-        items = self._meet_all(asked)
+        items, listed = self._meet_all(asked)
         peeks = [item.mode == "peek" for item in asked.items]
-        if asked.atomic:
+        if any(listed):
+            return await self._beside_lists(items, listed, peeks, asked.atomic)
+        return await self._batch(items, peeks, asked.atomic)
+
+    async def _beside_lists(
+        self,
+        items: Sequence[Sequence[Meeting]],
+        listed: Sequence[ListKind | None],
+        peeks: Sequence[bool],
+        atomic: bool,
+    ) -> list[Decision]:
+        """Who is on a list is decided by it. Of an atomic batch all are, when one may nothing."""
+        if atomic and ListKind.DENY in listed:
+            return [_by_list(ListKind.DENY)] * len(items)
+        rest = [number for number, kind in enumerate(listed) if kind is None]
+        decided = iter(
+            await self._batch([items[n] for n in rest], [peeks[n] for n in rest], atomic)
+            if rest
+            else ()
+        )
+        return [next(decided) if kind is None else _by_list(kind) for kind in listed]
+
+    async def _batch(
+        self, items: Sequence[Sequence[Meeting]], peeks: Sequence[bool], atomic: bool
+    ) -> list[Decision]:
+        if atomic:
             return await self._all_or_nothing(items, peeks)
         asks = [_ask(item, peek=peek) for item, peek in zip(items, peeks, strict=True)]
         rulings = [ruling for piece in batcher.pieces(asks) for ruling in await self._rule(piece)]
@@ -177,22 +212,25 @@ class Checks:
             for item, part in zip(items, parts, strict=True)
         ]
 
-    def _meet_all(self, asked: CheckBatch) -> list[list[Meeting]]:
+    def _meet_all(self, asked: CheckBatch) -> tuple[list[list[Meeting]], list[ListKind | None]]:
+        """And the list that decides each, if one does."""
         items: list[list[Meeting]] = []
+        listed: list[ListKind | None] = []
         flaws: list[errors.Flaw] = []
         for number, item in enumerate(asked.items):
             try:
                 items.append(self._meet(item))
+                listed.append(self._policies.listed(item.subject))
             except errors.Fault as fault:
                 flaws += [errors.Flaw(f"/items/{number}{f.pointer}", f.detail) for f in fault.flaws]
         if flaws:
             raise _invalid(flaws[:MAX_FLAWS])
-        return items
+        return items, listed
 
     def _meet(self, asked: Asked, max_wait_us: int = 0) -> list[Meeting]:
         meetings: list[Meeting] = []
         for number, name in enumerate(asked.policies):
-            policy = self._policies.find(name)
+            policy = self._policies.find(name, asked.subject)
             if policy is None:
                 raise _unknown(name, number)
             if policy.is_concurrency:
@@ -226,6 +264,10 @@ class Checks:
     def _token(self, met: Sequence[Met], levels: Sequence[gcra.Level]) -> str:
         pairs = zip(met, levels, strict=True)
         return self._tokens.mint((each.limit, level) for each, level in pairs if not each.violated)
+
+
+def _by_list(kind: ListKind) -> Decision:
+    return Decision(kind is ListKind.ALLOW, (), LOCAL, None, 0, listed=kind)
 
 
 def _ask(meetings: Sequence[Meeting], *, peek: bool = False) -> gcra.Ask:
