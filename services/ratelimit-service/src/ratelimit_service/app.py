@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
 
@@ -20,14 +20,19 @@ from contracts.ratelimits import Backend
 from ratelimit_service import metrics
 from ratelimit_service.api import keys, routes
 from ratelimit_service.cache.buckets import RedisBuckets
+from ratelimit_service.core.adjustments import Adjustments
 from ratelimit_service.core.batcher import Batcher
 from ratelimit_service.core.checks import Checks, State
 from ratelimit_service.core.configuration import Configuration
 from ratelimit_service.core.denials import Denials
+from ratelimit_service.core.leases import Leases
 from ratelimit_service.core.ledger import Ledger
+from ratelimit_service.core.observing import Lessons, Observing
+from ratelimit_service.core.permits import Permits
 from ratelimit_service.core.pinned import Pinned
 from ratelimit_service.core.policies import PolicyTable
 from ratelimit_service.core.reading import Reading
+from ratelimit_service.core.refunds import Refunds
 from ratelimit_service.core.reports import Reports
 from ratelimit_service.core.rules import Lists, Overrides, Plans, Policies
 from ratelimit_service.core.switch import Switch
@@ -35,15 +40,20 @@ from ratelimit_service.core.tokens import Tokens
 from ratelimit_service.core.usage import Usage
 from ratelimit_service.loops.handover import HandOver
 from ratelimit_service.loops.heartbeat import Heartbeat
+from ratelimit_service.loops.learned import LearnedRefresh
 from ratelimit_service.loops.policies import PolicyRefresh, say_unreadable
 from ratelimit_service.loops.sweeper import Sweeper
 from ratelimit_service.loops.usage import UsageExpiry, UsageFlush
 from ratelimit_service.settings import ApiSettings
-from ratelimit_service.store import configuration, epoch, policies
+from ratelimit_service.store import configuration, epoch, learned, policies
 from ratelimit_service.store.buckets import PostgresBuckets
 from ratelimit_service.store.configuration import PostgresConfiguration
 from ratelimit_service.store.epoch import PostgresEpochs
 from ratelimit_service.store.lane import Lane
+from ratelimit_service.store.learned import PostgresLessons
+from ratelimit_service.store.permits import PostgresPermits
+from ratelimit_service.store.refunds import PostgresNonces
+from ratelimit_service.store.resets import PostgresResets
 from ratelimit_service.store.usage import PostgresUsage
 
 log = logs.get(__name__)
@@ -64,6 +74,9 @@ SWITCH = web.AppKey("SWITCH", Switch)
 TABLE = web.AppKey("TABLE", PolicyTable)
 READING = web.AppKey("READING", Reading)
 CONFIGURATION = web.AppKey("CONFIGURATION", PostgresConfiguration)
+LESSONS = web.AppKey("LESSONS", Lessons)
+NONCES = web.AppKey("NONCES", PostgresNonces)
+PERMITS = web.AppKey("PERMITS", PostgresPermits)
 HEARTBEAT = web.AppKey("HEARTBEAT", Heartbeat)
 HANDOVER = web.AppKey("HANDOVER", HandOver)
 USAGE_STORE = web.AppKey("USAGE_STORE", PostgresUsage)
@@ -102,6 +115,8 @@ async def postgres_ctx(app: web.Application) -> AsyncIterator[None]:
     app[DATABASE] = await postgres.open_database(
         dsn, size=app[SETTINGS].postgres_pool_size, application=SERVICE
     )
+    app[NONCES] = PostgresNonces(app[DATABASE])
+    app[PERMITS] = PostgresPermits(app[DATABASE])
     try:
         yield
     finally:
@@ -176,6 +191,10 @@ async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
     batcher = Batcher(switch.decide)
     small = Batcher(partial(switch.decide_pinned, is_strict=False))
     strict = Batcher(partial(switch.decide_pinned, is_strict=True))
+
+    def state() -> State:
+        return State(switch.degraded, switch.postgres_away_s)
+
     denials = Denials(
         Pinned(others=batcher, small=small, strict=strict),
         monotonic=time.monotonic,
@@ -183,17 +202,38 @@ async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
         replicas=lambda: switch.replicas,
         counted=metrics.DENIALS_CACHED.inc,
     )
-    app[keys.CHECKS] = Checks(
-        policies=app[TABLE],
-        rule=denials,
-        state=lambda: State(switch.degraded, switch.postgres_away_s),
-        tokens=Tokens(app[SETTINGS].service_key.get_secret_value(), SystemClock()),
-    )
+    tokens = Tokens(app[SETTINGS].service_key.get_secret_value(), SystemClock())
+    app[keys.CHECKS] = Checks(policies=app[TABLE], rule=denials, state=state, tokens=tokens)
+    _add_adjustments(app, denials, state, tokens)
     try:
         yield
     finally:
         for each in (batcher, small, strict):
             await each.close()
+
+
+def _add_adjustments(
+    app: web.Application, rule: Denials, state: Callable[[], State], tokens: Tokens
+) -> None:
+    """What moves limits beside checks, and permits, which are no limits of the decider's."""
+    policies, database = app[TABLE], app[DATABASE]
+    app[keys.REFUNDS] = refunds = Refunds(
+        policies=policies, rule=rule, tokens=tokens, nonces=app[NONCES]
+    )
+    app[keys.LEASES] = Leases(
+        policies=policies,
+        check=app[keys.CHECKS].check,
+        refunds=refunds,
+        tokens=tokens,
+        clock=SystemClock(),
+    )
+    app[keys.ADJUSTMENTS] = Adjustments(
+        policies=policies, rule=rule, state=state, resets=PostgresResets(database)
+    )
+    lessons = PostgresLessons(database)
+    app[keys.OBSERVING] = Observing(policies=policies, rule=rule, state=state, lessons=lessons)
+    app[LESSONS] = Lessons(store=lessons, policies=policies)
+    app[keys.PERMITS] = Permits(policies=policies, store=app[PERMITS])
 
 
 async def seen_ctx(app: web.Application) -> AsyncIterator[None]:
@@ -245,17 +285,20 @@ async def loops_ctx(app: web.Application) -> AsyncIterator[None]:
     heartbeat = app[HEARTBEAT]
     seed = partial(app[CONFIGURATION].seed, policies.seeds())
     refresh = PolicyRefresh(app[READING], app[TABLE], seed=seed)
+    lessons = LearnedRefresh(app[LESSONS])
     listener = postgres.Listener(
         app[SETTINGS].database_url.get_secret_value(),
         channels={
             epoch.CHANNEL: lambda _seq: heartbeat.wake(),
             configuration.CHANNEL: refresh.hint,
+            learned.CHANNEL: lambda _nothing: lessons.wake(),
         },
         application=f"{SERVICE} listener",
     )
     _describe_health(app)
     supervisor.spawn("listener", listener.run())
-    for loop in (heartbeat, refresh, app[HANDOVER], Sweeper(app[BUCKETS])):
+    sweeper = Sweeper(app[BUCKETS], app[PERMITS], app[NONCES])
+    for loop in (heartbeat, refresh, lessons, app[HANDOVER], sweeper):
         supervisor.start(loop)
     hours, sinks = app[SETTINGS].ratelimit_usage_hours, app[SINKS]
     supervisor.start(UsageFlush(app[keys.USAGE]))

@@ -36,6 +36,11 @@ def test_every_operation_says_who_may_call_it(committed: Any) -> None:
         ("post /check", "post /check:batch", "post /enforce", "post /reserve"), "ratelimits:check"
     )
     check |= {"get /shops/{shop}/usage": "ratelimits:check"}
+    moves = ("refund", "penalize", "observe", "leases", "permits")
+    check |= {f"post /{each}": "ratelimits:check" for each in moves}
+    check |= {f"get /{each}": "ratelimits:check" for each in ("peek", "enforce")}
+    check |= {f"{verb} /permits/{{id}}": "ratelimits:check" for verb in ("put", "delete")}
+    check |= {"delete /leases/{id}": "ratelimits:check"}
     admin = dict.fromkeys(
         ("get /policies", "get /policies/{id}", "put /policies/{id}", "delete /policies/{id}"),
         "ratelimits:admin",
@@ -43,7 +48,7 @@ def test_every_operation_says_who_may_call_it(committed: Any) -> None:
     admin |= {"post /policies/{id}:simulate": "ratelimits:admin", "get /top": "ratelimits:admin"}
     settings = ("/overrides/{shop}/{policy}", "/plans/{id}", "/shops/{shop}/plan", "/lists/{kind}")
     admin |= {f"{verb} {path}": ADMIN for verb in ("get", "put", "delete") for path in settings}
-    admin |= {"get /overrides": ADMIN, "get /plans": ADMIN}
+    admin |= {"post /reset": ADMIN, "get /overrides": ADMIN, "get /plans": ADMIN}
     assert scopes == check | admin
 
 
@@ -52,3 +57,5 @@ def test_the_problems_of_this_service_are_registered() -> None:
     assert problems.REGISTRY["limits_unavailable"][0] == 503
     assert problems.REGISTRY["denied_by_list"][0] == 403
     assert problems.REGISTRY["in_use"][0] == 409
+    assert problems.REGISTRY["unknown_permit"][0] == 404
+    assert problems.REGISTRY["refused_by_limit"][0] == 403

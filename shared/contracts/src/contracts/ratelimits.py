@@ -382,6 +382,13 @@ class SubjectQuery(Query):
     sender: str | None = None
 
 
+class EnforceQuery(SubjectQuery):
+    """`GET enforce`. `deny_status` for proxies that understand no other refusal than 403. Without
+    `ip` it is the last address of X-Forwarded-For: what the proxy that asks has seen."""
+
+    deny_status: Literal[429, 403] = 429
+
+
 class OverridePut(PolicyChange):
     """`PUT overrides/{shop}/{policy}`: what differs for one shop, why, and until when."""
 

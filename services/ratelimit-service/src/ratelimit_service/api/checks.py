@@ -9,10 +9,11 @@ from aiohttp import web
 from chassis.kernel import errors
 from chassis.web import body
 from chassis.web.app import CALLER
-from contracts.ratelimits import Asked, Backend, Check, CheckBatch, Reserve
+from contracts.ratelimits import Asked, Backend, Check, CheckBatch, Reserve, Subject
 from ratelimit_service import metrics
 from ratelimit_service.api import headers, keys
 from ratelimit_service.core.checks import Decision
+from ratelimit_service.core.subject import Owner
 
 # Those who were refused together should not come back together.
 RETRY_JITTER = 0.1
@@ -30,7 +31,7 @@ async def check(request: web.Request) -> web.Response:
     decision = await request.app[keys.CHECKS].check(asked)
     if asked.mode == "consume":
         _timed(decision, began)
-        _count(request, decision)
+        count(request, decision)
     return _answer(decision.document(), decision)
 
 
@@ -42,7 +43,7 @@ async def check_batch(request: web.Request) -> web.Response:
     _timed(decisions[0], began)
     for item, decision in zip(asked.items, decisions, strict=True):
         if item.mode == "consume":
-            _count(request, decision)
+            count(request, decision)
     results = [decision.document() for decision in decisions]
     asked_for = next((each for each in decisions if each.listed is None), decisions[0])
     return _answer({"results": results}, asked_for)
@@ -54,19 +55,22 @@ async def reserve(request: web.Request) -> web.Response:
     began = perf_counter()
     decision = await request.app[keys.CHECKS].reserve(asked)
     _timed(decision, began)
-    _count(request, decision)
+    count(request, decision)
     return _answer(decision.document(), decision)
 
 
 async def enforce(request: web.Request) -> web.Response:
     """204, or the 429 that may be passed on as it is."""
-    asked = await _CHECKS.read_json(request)
+    return await enforced(request, await _CHECKS.read_json(request))
+
+
+async def enforced(request: web.Request, asked: Check) -> web.Response:
     _own(request, asked)
     began = perf_counter()
     decision = await request.app[keys.CHECKS].check(asked)
     if asked.mode == "consume":
         _timed(decision, began)
-        _count(request, decision)
+        count(request, decision)
     said = headers.of(decision) | _road(decision)
     if decision.allowed:
         return web.Response(status=204, headers=said)
@@ -106,22 +110,33 @@ def _road(decision: Decision) -> dict[str, str]:
 
 
 def _own(request: web.Request, *asked: Asked) -> None:
+    if request[CALLER].shop is not None:
+        for each in asked:
+            own(request, each.subject)
+
+
+def own(request: web.Request, subject: Subject) -> None:
     """A key of one shop spends nobody else's limits."""
     caller = request[CALLER]
     if caller.shop is None:
         return
-    for subject in (each.subject for each in asked):
-        if subject.shop is not None and subject.shop != caller.shop:
-            raise errors.Denied("the key belongs to another shop", code="other_shop")
-        if subject.sender is not None or subject.user not in (None, caller.key_id):
-            raise errors.Denied("senders and other keys are not of one shop", code="other_shop")
+    if subject.shop is not None and subject.shop != caller.shop:
+        raise errors.Denied("the key belongs to another shop", code="other_shop")
+    if subject.sender is not None or subject.user not in (None, caller.key_id):
+        raise errors.Denied("senders and other keys are not of one shop", code="other_shop")
+
+
+def owner(request: web.Request) -> Owner | None:
+    """Whose limits the caller may move; None: everybody's."""
+    caller = request[CALLER]
+    return None if caller.shop is None else Owner(caller.shop, caller.key_id)
 
 
 def _timed(decision: Decision, began: float) -> None:
     _DECISION_S[decision.backend].observe(perf_counter() - began)
 
 
-def _count(request: web.Request, decision: Decision) -> None:
+def count(request: web.Request, decision: Decision) -> None:
     if decision.listed is not None:
         metrics.count_listed(decision.listed)
         return

@@ -2,7 +2,17 @@
 
 from chassis.web.app import Operation
 from contracts import ratelimits
-from ratelimit_service.api import checks, lists, overrides, plans, policies, usage
+from ratelimit_service.api import (
+    adjustments,
+    checks,
+    lists,
+    overrides,
+    permits,
+    plans,
+    policies,
+    queries,
+    usage,
+)
 
 PREFIX = "/v1/ratelimits"
 CHECK = "ratelimits:check"
@@ -29,6 +39,60 @@ OPERATIONS = (
         method="POST", path=f"{PREFIX}/reserve", handler=checks.reserve, scope=CHECK, tag=TAG,
         summary="A slot of one's own, at most max_wait_ms ahead",
         request=ratelimits.Reserve, response=ratelimits.Decision,
+    ),
+    Operation(
+        method="GET", path=f"{PREFIX}/enforce", handler=queries.enforce, scope=CHECK, tag=TAG,
+        summary="The same for proxies that ask without a body",
+        query=ratelimits.EnforceQuery, status=204,
+    ),
+    Operation(
+        method="GET", path=f"{PREFIX}/peek", handler=queries.peek, scope=CHECK, tag=TAG,
+        summary="Where the limits of a subject stand; takes nothing",
+        query=ratelimits.SubjectQuery, response=ratelimits.Levels,
+    ),
+    Operation(
+        method="POST", path=f"{PREFIX}/refund", handler=adjustments.refund, scope=CHECK, tag=TAG,
+        summary="Give back what a decision took, once",
+        request=ratelimits.Refund, response=ratelimits.Refunded,
+    ),
+    Operation(
+        method="POST", path=f"{PREFIX}/penalize", handler=adjustments.penalize, scope=CHECK,
+        tag=TAG, summary="Take a cost whether it fits or not",
+        request=ratelimits.Penalize, response=ratelimits.Levels,
+    ),
+    Operation(
+        method="POST", path=f"{PREFIX}/observe", handler=adjustments.observe, scope=CHECK, tag=TAG,
+        summary="What an upstream said of its own limit",
+        request=ratelimits.Observe, response=ratelimits.Levels,
+    ),
+    Operation(
+        method="POST", path=f"{PREFIX}/reset", handler=adjustments.reset, scope=ADMIN, tag=TAG,
+        summary="Forget what a subject has spent; recorded with its author",
+        request=ratelimits.Reset, response=ratelimits.Levels,
+    ),
+    Operation(
+        method="POST", path=f"{PREFIX}/leases", handler=adjustments.take_lease, scope=CHECK,
+        tag=TAG, summary="Take many at once, to be spent elsewhere",
+        request=ratelimits.LeasePost, response=ratelimits.Lease,
+    ),
+    Operation(
+        method="DELETE", path=f"{PREFIX}/leases/{{id}}", handler=adjustments.give_back_lease,
+        scope=CHECK, tag=TAG, summary="Give back what a lease has not spent, once",
+        query=ratelimits.LeaseQuery, response=ratelimits.Refunded,
+    ),
+    Operation(
+        method="POST", path=f"{PREFIX}/permits", handler=permits.take_permit, scope=CHECK, tag=TAG,
+        summary="One of so many at once",
+        request=ratelimits.PermitPost, response=ratelimits.Permit,
+    ),
+    Operation(
+        method="PUT", path=f"{PREFIX}/permits/{{id}}", handler=permits.renew_permit, scope=CHECK,
+        tag=TAG, summary="Keep a permit for longer",
+        request=ratelimits.PermitPut, response=ratelimits.Permit,
+    ),
+    Operation(
+        method="DELETE", path=f"{PREFIX}/permits/{{id}}", handler=permits.release_permit,
+        scope=CHECK, tag=TAG, summary="Give a permit back", status=204,
     ),
     Operation(
         method="GET", path=f"{PREFIX}/policies", handler=policies.list_policies, scope=ADMIN,

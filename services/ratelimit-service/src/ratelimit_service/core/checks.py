@@ -7,7 +7,7 @@ from typing import Any
 from chassis.kernel import errors
 from chassis.kernel.values import value
 from contracts.ratelimits import Asked, Backend, Check, CheckBatch, ListKind, OnFailure, Reserve
-from ratelimit_service.core import batcher, gcra, quota, subject
+from ratelimit_service.core import batcher, gcra, quota, subject, tokens
 from ratelimit_service.core.policies import PolicyTable
 from ratelimit_service.core.policy import Policy
 from ratelimit_service.core.switch import Ruling
@@ -15,6 +15,7 @@ from ratelimit_service.core.tokens import Tokens
 
 MAX_FLAWS = 20
 LOCAL = Backend.LOCAL
+ALONE = "postgres;this replica decides its share"
 
 Rule = Callable[[Sequence[gcra.Ask]], Awaitable[list[Ruling]]]
 
@@ -148,9 +149,7 @@ class Checks:
         if listed is not None:
             return _by_list(listed)
         [ruling] = await self._rule([_ask(meetings)])
-        return self._decided(
-            meetings, ruling, self._state(), max_wait_us=max_wait_us, is_reservation=True
-        )
+        return self._decided(meetings, ruling, self._state(), max_wait_us=max_wait_us)
 
     async def batch(self, asked: CheckBatch) -> list[Decision]:
         """In order. Raises Invalid that names every item which cannot be decided; then nothing
@@ -246,7 +245,6 @@ class Checks:
         *,
         peek: bool = False,
         max_wait_us: int = 0,
-        is_reservation: bool = False,
     ) -> Decision:
         verdict, backend = ruling.verdict, ruling.backend
         hopeless = _is_hopeless(meetings)
@@ -256,14 +254,30 @@ class Checks:
         degraded = state.degraded
         if backend is LOCAL:
             allowed = _alone(met, state.away_s, ruling.stored) and not hopeless
-            degraded = degraded or "postgres;this replica decides its share"
+            degraded = degraded or ALONE
         wait_us = 0 if hopeless else _wait_us(met, allowed, max_wait_us)
-        token = self._token(met, verdict.levels) if is_reservation and allowed else None
+        token = self._token(met, verdict.levels) if took and allowed else None
         return Decision(allowed, met, backend, degraded, wait_us, hopeless, token)
 
-    def _token(self, met: Sequence[Met], levels: Sequence[gcra.Level]) -> str:
-        pairs = zip(met, levels, strict=True)
-        return self._tokens.mint((each.limit, level) for each, level in pairs if not each.violated)
+    def _token(self, met: Sequence[Met], levels: Sequence[gcra.Level]) -> str | None:
+        return self._tokens.mint(
+            [
+                tokens.charge(each.policy.id, each.limit, level)
+                for each, level in zip(met, levels, strict=True)
+                if each.limit.cost and not each.violated
+            ]
+        )
+
+
+def stood(policy: Policy, limit: gcra.Limit, ruling: Ruling, state: State) -> Decision:
+    """Where a key stands after a limit that takes nothing of it, the last of its ask."""
+    after = ruling.verdict.levels[-1].after(limit)
+    quota_level = after if limit.window is not None else None
+    met = Met(policy, limit, after.pace, after.debt_us, 0, False, quota_level)
+    degraded = state.degraded
+    if ruling.backend is LOCAL:
+        degraded = degraded or ALONE
+    return Decision(True, (met,), ruling.backend, degraded, 0)
 
 
 def _by_list(kind: ListKind) -> Decision:

@@ -8,6 +8,7 @@ import ipaddress
 from functools import lru_cache
 
 from chassis.kernel import errors
+from chassis.kernel.values import value
 from contracts.ratelimits import KeyKind, Subject
 
 IPV6_PREFIX = 64
@@ -15,11 +16,34 @@ KNOWN_ADDRESSES = 10_000
 SHOP, SHOP_OR_IP = KeyKind.SHOP, KeyKind.SHOP_OR_IP
 
 
+@value
+class Owner:
+    """A caller whose key is of one shop."""
+
+    shop: str
+    key_id: str | None
+
+
 def key(subject: Subject, kind: KeyKind, policy: str) -> str:
     """`{s:shop}:policy` and so on. Raises Invalid when the subject lacks what the policy counts."""
     if (kind is SHOP_OR_IP or kind is SHOP) and subject.shop and subject.shop_verified:
         return f"{{s:{subject.shop}}}:{policy}"
     return f"{{{_who(subject, kind)}}}:{policy}"
+
+
+def is_of(key: str, owner: Owner | None) -> bool:
+    """Whether the owner may move what this key counts. An address is nobody's; without an owner
+    all is everybody's."""
+    if owner is None:
+        return True
+    who = key.rpartition("}:")[0]
+    return who in (f"{{s:{owner.shop}", f"{{u:{owner.key_id}") or who.startswith("{i:")
+
+
+def shop_of(key: str) -> Subject | None:
+    """The shop that a key counts, if it counts one."""
+    who = key.rpartition("}:")[0]
+    return Subject(shop=who[3:]) if who.startswith("{s:") else None
 
 
 def _who(subject: Subject, kind: KeyKind) -> str:

@@ -1,4 +1,5 @@
-"""Removes buckets that are full: an absent one means the same."""
+"""Removes what means the same when it is absent: full buckets, permits whose time is over,
+nonces of charges that are gone."""
 
 from typing import Protocol
 
@@ -13,10 +14,11 @@ class Sweeper(Loop):
     name = "sweeper"
     interval_s = 30.0
 
-    def __init__(self, buckets: Sweepable) -> None:
+    def __init__(self, *stores: Sweepable) -> None:
         super().__init__()
-        self._buckets = buckets
+        self._stores = stores
 
     async def run_once(self) -> bool:
-        await self._buckets.sweep()
+        for store in self._stores:
+            await store.sweep()
         return False

@@ -10,7 +10,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_origin
 
 import jiter
 import orjson
@@ -230,17 +230,20 @@ def _escape(part: str) -> str:
 
 
 def read_query(request: web.Request, model: type[Model]) -> Model:
-    """Query parameters as the given model; unknown, repeated or wrong ones are 422."""
-    repeated = {name for name in request.query if len(request.query.getall(name)) > 1}
+    """Query parameters as the given model; unknown or wrong ones are 422, and those that are given
+    twice where the model has no list."""
+    lists = {n for n, field in model.model_fields.items() if get_origin(field.annotation) is list}
+    given: dict[str, Any] = {name: request.query.getall(name) for name in request.query}
+    repeated = {name for name, said in given.items() if len(said) > 1 and name not in lists}
     if repeated:
         raise errors.Invalid(
             "a parameter is given twice",
             flaws=[errors.Flaw(f"/{name}", "given twice") for name in sorted(repeated)],
         )
-    given = dict(request.query)
     screen(given)
+    said = {name: each if name in lists else each[0] for name, each in given.items()}
     try:
-        return model.model_validate_strings(given)
+        return model.model_validate_strings(said)
     except pydantic.ValidationError as error:
         raise invalid(error) from None
 
