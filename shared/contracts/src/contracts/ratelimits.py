@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints, model_validator
 
-from contracts.wire import Answer, Document, Limit, Moment, Name, Query, Said, Shop
+from contracts.wire import Answer, Document, Limit, Moment, Name, Names, Query, Said, Shop
 
 MAX_ITEMS = 1000
 MAX_POLICIES = 8
@@ -375,7 +375,7 @@ class LeaseQuery(Query):
 class SubjectQuery(Query):
     """A subject and its policies, where there is no body: `peek` and forward authentication."""
 
-    policy: list[str] = Field(default_factory=list)
+    policy: Names = Field(default_factory=list)
     shop: str | None = None
     ip: str | None = None
     user: str | None = None
@@ -386,7 +386,7 @@ class EnforceQuery(SubjectQuery):
     """`GET enforce`. `deny_status` for proxies that understand no other refusal than 403. Without
     `ip` it is the last address of X-Forwarded-For: what the proxy that asks has seen."""
 
-    deny_status: Literal[429, 403] = 429
+    deny_status: Literal["429", "403"] = "429"
 
 
 class OverridePut(PolicyChange):

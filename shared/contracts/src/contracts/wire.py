@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -51,5 +52,9 @@ Shop = Annotated[
     str, StringConstraints(min_length=1, max_length=255, strip_whitespace=True, to_lower=True)
 ]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+# In a query: given several times, or once with commas.
+Names = Annotated[
+    list[str], BeforeValidator(lambda said: said.split(",") if isinstance(said, str) else said)
+]
 Document = dict[str, Any]
 Limit = Annotated[int, Field(ge=1, le=200)]

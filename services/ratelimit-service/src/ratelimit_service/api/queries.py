@@ -35,7 +35,7 @@ async def enforce(request: web.Request) -> web.Response:
     try:
         return await enforced(request, _check(query, mode="consume"))
     except errors.Limited as refusal:
-        if query.deny_status == 429:
+        if query.deny_status == "429":
             raise
         raise errors.Denied(
             refusal.detail,

@@ -8,7 +8,7 @@ from ratelimit_service.core.known import Known
 from ratelimit_service.core.policies import PolicyTable
 
 # Rows in one reading, so that nothing else waits for long while a hundred thousand come in.
-PAGE = 2000
+PAGE = 500
 
 Unreadable = Callable[[Place, str], None]
 

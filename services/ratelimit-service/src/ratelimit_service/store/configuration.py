@@ -1,6 +1,5 @@
 """What operators set, in Postgres."""
 
-import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -94,7 +93,7 @@ class PostgresDesk:
         self, *, policy: str | None = None, plan: str | None = None, shop: str | None = None
     ) -> Sequence[Overriding]:
         rows = await self._connection.fetch(QUERIES.sorts_of_overrides, policy, plan, shop)
-        found = [(row, _parsed(Kind.OVERRIDE, json.dumps(row["document"]))) for row in rows]
+        found = [(row, _parsed(Kind.OVERRIDE, row["document"])) for row in rows]
         return [
             Overriding(row["scope"], row["name"], said, row["plan"])
             for row, said in found
@@ -121,7 +120,7 @@ def _setting(row: asyncpg.Record) -> Setting:
     kind = Kind(row["kind"])
     said: Said | str | None = None
     if row["document"] is not None:
-        said = _parsed(kind, json.dumps(row["document"], sort_keys=True))
+        said = _parsed(kind, row["document"])
     return Setting(
         place=Place(kind, row["scope"], row["name"]),
         version=row["version"],

@@ -5,32 +5,38 @@ select pg_advisory_xact_lock($1)
 select last_value from policy_version
 
 -- name: find
-select kind, scope, name, version, document, author, updated_at from configuration
+select kind, scope, name, version, document::text, author, updated_at from configuration
 where kind = $1 and scope = $2 and name = $3
 
 -- name: find_policy
-select 'policy' as kind, '' as scope, id as name, version, spec as document, author, updated_at
+select 'policy' as kind, '' as scope, id as name, version, spec::text as document, author,
+       updated_at
 from policy where id = $1
 
 -- name: page
-select kind, scope, name, version, document, author, updated_at from configuration
+select kind, scope, name, version, document::text, author, updated_at from configuration
 where kind = $1 and ($2::text is null or scope = $2) and (scope, name) > ($3, $4)
   and document is not null
   and (kind <> 'override' or coalesce((document ->> 'expires_at')::timestamptz > now(), true))
 order by scope, name limit $5
 
 -- name: page_of_policies
-select 'policy' as kind, '' as scope, id as name, version, spec as document, author, updated_at
+select 'policy' as kind, '' as scope, id as name, version, spec::text as document, author,
+       updated_at
 from policy where spec is not null and id collate "C" > $1 order by id collate "C" limit $2
 
 -- name: since
-select kind, scope, name, version, document, author, updated_at from (
-    select 'policy' as kind, '' as scope, id as name, version, spec as document, author, updated_at
-    from policy where version > $1
-    union all
-    select kind, scope, name, version, document, author, updated_at
-    from configuration where version > $1
-) changed
+-- Each part by its own index: a page costs as much as its rows.
+(
+    select 'policy' as kind, '' as scope, id as name, version, spec::text as document, author,
+           updated_at
+    from policy where version > $1 order by version limit $2
+)
+union all
+(
+    select kind, scope, name, version, document::text, author, updated_at
+    from configuration where version > $1 order by version limit $2
+)
 order by version limit $2
 
 -- name: put
@@ -38,16 +44,17 @@ insert into configuration (kind, scope, name, document, author) values ($1, $2, 
 on conflict (kind, scope, name) do update set
     document = excluded.document, version = excluded.version, author = excluded.author,
     updated_at = now()
-returning kind, scope, name, version, document, author, updated_at
+returning kind, scope, name, version, document::text, author, updated_at
 
 -- name: put_policy
 insert into policy (id, spec, author) values ($1, $2, $3)
 on conflict (id) do update set
     spec = excluded.spec, version = excluded.version, author = excluded.author, updated_at = now()
-returning 'policy' as kind, '' as scope, id as name, version, spec as document, author, updated_at
+returning 'policy' as kind, '' as scope, id as name, version, spec::text as document, author,
+       updated_at
 
 -- name: plans_naming
-select kind, scope, name, version, document, author, updated_at from configuration
+select kind, scope, name, version, document::text, author, updated_at from configuration
 where kind = 'plan' and document -> 'policies' ? $1
 
 -- name: shops_on
@@ -56,7 +63,7 @@ select count(*) from configuration where kind = 'shop' and document ->> 'plan' =
 -- name: sorts_of_overrides
 -- Of those that change the same for shops on the same plan, one is as good as all.
 select distinct on (o.name, o.document - 'reason' - 'expires_at', s.document ->> 'plan')
-    o.scope, o.name, o.document, s.document ->> 'plan' as plan
+    o.scope, o.name, o.document::text, s.document ->> 'plan' as plan
 from configuration o
 left join configuration s on s.kind = 'shop' and s.scope = o.scope
 where o.kind = 'override' and o.document is not null

@@ -231,7 +231,7 @@ def _escape(part: str) -> str:
 
 def read_query(request: web.Request, model: type[Model]) -> Model:
     """Query parameters as the given model; unknown or wrong ones are 422, and those that are given
-    twice where the model has no list."""
+    twice where the model has no list (one of `contracts.wire.Names`)."""
     lists = {n for n, field in model.model_fields.items() if get_origin(field.annotation) is list}
     given: dict[str, Any] = {name: request.query.getall(name) for name in request.query}
     repeated = {name for name, said in given.items() if len(said) > 1 and name not in lists}
@@ -241,9 +241,8 @@ def read_query(request: web.Request, model: type[Model]) -> Model:
             flaws=[errors.Flaw(f"/{name}", "given twice") for name in sorted(repeated)],
         )
     screen(given)
-    said = {name: each if name in lists else each[0] for name, each in given.items()}
     try:
-        return model.model_validate_strings(said)
+        return model.model_validate_strings({name: ",".join(each) for name, each in given.items()})
     except pydantic.ValidationError as error:
         raise invalid(error) from None
 
