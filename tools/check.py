@@ -20,7 +20,7 @@ ASKED_FOR = frozenset({"long", "postgres"})
 
 def folders(*kinds: str) -> list[str]:
     """Every `tests/<kind>` folder of the workspace that exists."""
-    patterns = ("shared/*", "services/*", "handlers/*", "sdk/python")
+    patterns = ("shared/*", "services/*", "handlers/*", "sdk/*")
     found = [
         path
         for pattern in patterns

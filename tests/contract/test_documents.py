@@ -31,7 +31,7 @@ VARIABLE = re.compile(r"`([A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+)(?:=[^`]*)?`")
 
 def documents() -> list[Path]:
     top = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-    members = ["sdk/python", "handlers/*", "services/*", "deploy/*"]
+    members = ["sdk/*", "handlers/*", "services/*", "deploy/*"]
     theirs = [path for each in members for path in ROOT.glob(f"{each}/README.md")]
     return [*top, *sorted((ROOT / "docs").rglob("*.md")), *sorted(theirs)]
 

@@ -7,6 +7,7 @@ what was last seen; what was let pass meanwhile is told when it is back, before 
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections import OrderedDict, deque
@@ -178,7 +179,9 @@ class Limiter:
         if self._on_failure == "open":
             return Decision(allowed=True, backend="local", degraded=True)
         found = self._buckets.take(ask.policies, ask.counted, ask.cost, self._clock())
-        wait_ms = None if found.allowed or found.unsatisfiable else max(1, int(found.wait_s * 1000))
+        wait_ms = (
+            None if found.allowed or found.unsatisfiable else math.ceil(found.wait_s * 1000) or 1
+        )
         return Decision(
             allowed=found.allowed,
             wait_ms=wait_ms or 0,

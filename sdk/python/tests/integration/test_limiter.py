@@ -12,6 +12,7 @@ from mainstay.buckets import Rate
 from mainstay.client import Client
 from mainstay.limiter import Limiter
 from testkit.faults import TcpProxy
+from testkit.signals import eventually
 
 SHOP = "a.myshopify.com"
 BUDGET_S = 1.0
@@ -120,6 +121,19 @@ async def test_while_it_is_away_what_was_left_is_what_is_left(
         refused = await limits.check("slow", shop=SHOP)
         assert refused.limits[0].violated
         assert refused.retry_after_ms
+
+
+async def test_what_was_let_pass_is_told_when_it_is_back(
+    client: Client, limits: Limiter, proxy: TcpProxy
+) -> None:
+    await client.put_policy("slow", key="shop", rate="1/h", burst=10)
+    await limits.check("slow", shop=SHOP)
+    await proxy.refuses()
+    assert await allowed(limits, 4) == 4
+    await proxy.passes()
+    await eventually(lambda: not limits.is_away)
+    decision = await limits.check("slow", shop=SHOP)
+    assert (decision.degraded, decision.limits[0].remaining) == (False, 4)
 
 
 async def test_nobody_waits_for_one_that_hangs_but_the_first(
