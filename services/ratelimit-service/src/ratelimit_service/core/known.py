@@ -38,12 +38,14 @@ class Plan:
 
 @dataclass(slots=True)
 class Known:
-    """`gone`: the versions of policies that were removed."""
+    """`gone`: the versions of policies that were removed. `overrides`: how many there are; some
+    may have run out."""
 
     policies: dict[str, Policy] = field(default_factory=dict)
     gone: dict[str, int] = field(default_factory=dict)
     plans: dict[str, Plan] = field(default_factory=dict)
     shops: dict[str, Shop] = field(default_factory=dict)
+    overrides: int = 0
     lists: AccessLists = field(default_factory=AccessLists)
     list_versions: dict[str, int] = field(default_factory=dict)
 
@@ -91,7 +93,7 @@ class Known:
                 self.shop(scope).plan = old.shops[scope].plan
                 self.shop(scope).plan_version = old.shops[scope].plan_version
             case Kind.OVERRIDE if layer := _override(old, scope, name):
-                self.shop(scope).overrides = put(self.shop(scope).overrides, name, layer)
+                self._override(scope, name, layer)
             case Kind.LIST if name in old.list_versions:
                 self.lists.put(ListKind(name), old.lists.of(ListKind(name)))
                 self.list_versions[name] = old.list_versions[name]
@@ -115,8 +117,13 @@ class Known:
         if isinstance(said, OverridePut):
             change = said
             until_s = FOREVER if said.expires_at is None else said.expires_at.timestamp()
-        shop = self.shop(place.scope)
-        shop.overrides = put(shop.overrides, place.name, Layer(version, change, until_s))
+        self._override(place.scope, place.name, Layer(version, change, until_s))
+
+    def _override(self, scope: str, name: str, layer: Layer) -> None:
+        shop = self.shop(scope)
+        self.overrides -= _counts(shop, name)
+        shop.overrides = put(shop.overrides, name, layer)
+        self.overrides += _counts(shop, name)
 
     def _put_plan(self, name: str, said: object, version: int) -> None:
         known = self.plans.get(name)
@@ -147,6 +154,11 @@ def put(layers: dict[str, Layer] | None, name: str, layer: Layer) -> dict[str, L
     if known is None or known.version < layer.version:
         layers[name] = layer
     return layers
+
+
+def _counts(shop: Shop, name: str) -> bool:
+    found = shop.overrides.get(name) if shop.overrides else None
+    return found is not None and found.change is not None
 
 
 def _override(known: Known, shop: str, name: str) -> Layer | None:

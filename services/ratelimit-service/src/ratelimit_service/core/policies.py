@@ -51,13 +51,8 @@ class PolicyTable:
 
     @property
     def overrides(self) -> int:
-        """How many there are that have not been removed; some may have run out."""
-        return sum(
-            layer.change is not None
-            for shop in self._known.shops.values()
-            if shop.overrides
-            for layer in shop.overrides.values()
-        )
+        """How many there are; some may have run out."""
+        return self._known.overrides
 
     def learn(self, identifier: str, shop: str, change: PolicyChange, *, version: int) -> None:
         """What an upstream said of its own limit for a shop. It wins over what operators set, for
