@@ -46,6 +46,7 @@ from gateway.core.in_motion import FindJob, InMotion
 from gateway.core.keys import KeyTable
 from gateway.core.queues import Queues
 from gateway.loops.deliveries import Deliveries, Waiting
+from gateway.loops.limits import LeaseSweep, LimiterReturn, PolicySync
 from gateway.loops.probes import Circuited, Probes
 from gateway.loops.retention import Retention
 from gateway.loops.snapshots import KeySync, QueueSync
@@ -247,10 +248,15 @@ async def jobs_ctx(app: web.Application) -> AsyncIterator[None]:
 async def limits_ctx(app: web.Application) -> AsyncIterator[None]:
     app[keys.ADMISSION] = Admission(
         limiter=app[RATELIMIT_SERVICE],
-        buckets=Buckets(time.monotonic),
+        monotonic=time.monotonic,
         counted=metrics.admission_counted,
+        moved=metrics.limit_tokens_moved,
+        gateways=app[SETTINGS].gateway_replicas,
     )
-    yield
+    try:
+        yield
+    finally:
+        await app[keys.ADMISSION].leases.close()
 
 
 async def cache_ctx(app: web.Application) -> AsyncIterator[None]:
@@ -315,6 +321,9 @@ async def loops_ctx(app: web.Application) -> AsyncIterator[None]:
         QueueSync(app[keys.QUEUES]),
         Deliveries(app[FORWARD]),
         Waiting(app[keys.IN_MOTION], direct=app[QUEUE_SERVICE]),
+        PolicySync(app[keys.ADMISSION]),
+        LeaseSweep(app[keys.ADMISSION]),
+        LimiterReturn(app[keys.ADMISSION]),
         Retention(app[keys.EVENT_LOG], kept_d=settings.gateway_events_kept_d),
         Probes(
             looks=_looks(settings, app[SESSIONS].kept),

@@ -19,7 +19,19 @@ CIRCUIT = Gauge(
     "gateway_upstream_circuit_state", "1 for the state the circuit is in", ["upstream", "state"]
 )
 CACHE = Counter("gateway_cache_requests_total", "Cacheable requests", ["backend", "result"])
-ADMISSIONS = Counter("gateway_admissions_total", "Admission decisions", ["backend", "outcome"])
+ADMISSIONS = Counter(
+    "gateway_admissions_total",
+    "Admission decisions by what they came by: service, lease, denial (a moment ago), local",
+    ["backend", "outcome"],
+)
+LIMIT_TOKENS = Counter(
+    "gateway_limit_tokens_total",
+    "Tokens leased, returned, debited (given out alone, told of), lost (told of in vain)",
+    ["what"],
+)
+LIMIT_LEASED = Gauge("gateway_limit_leased", "Tokens of leases that are held")
+LIMIT_KEYS = Gauge("gateway_limit_keys", "Keys that admission remembers")
+LIMIT_LOCAL = Gauge("gateway_limit_local", "1 while admission decides without ratelimit-service")
 AUTH_FAILURES = Counter("gateway_auth_failures_total", "Requests without a good key", ["reason"])
 DISAGREEMENTS = Counter(
     "gateway_health_disagreement_total",
@@ -32,6 +44,7 @@ SPOOL_AGE_S = Gauge("gateway_accepted_oldest_age_seconds", "Age of the oldest of
 
 _accepts = cache(ACCEPTS.labels)
 _admissions = cache(ADMISSIONS.labels)
+_limit_tokens = cache(LIMIT_TOKENS.labels)
 
 
 def show_circuit(upstream: str, state: breaker.State) -> None:
@@ -61,3 +74,13 @@ def cache_counted(backend: str, result: str) -> None:
 
 def admission_counted(backend: str, outcome: str) -> None:
     _admissions(backend, outcome).inc()
+
+
+def limit_tokens_moved(what: str, tokens: int) -> None:
+    _limit_tokens(what).inc(tokens)
+
+
+def show_limits(*, keys: int, leased: int, is_local: bool) -> None:
+    LIMIT_KEYS.set(keys)
+    LIMIT_LEASED.set(leased)
+    LIMIT_LOCAL.set(is_local)

@@ -25,3 +25,6 @@ class GatewaySettings(Settings):
         32 * 1024 * 1024, ge=0, description="Bytes of answers kept in memory"
     )
     gateway_events_kept_d: float = Field(3.0, gt=0, description="Days that events are kept")
+    gateway_replicas: int = Field(
+        1, ge=1, description="Gateways that share a limit while ratelimit-service is away"
+    )

@@ -20,8 +20,15 @@ from chassis.web import auth, body, openapi, problems
 from chassis.web.app import SERVICE, Operation
 from contracts import ratelimits
 from contracts.commands import AcceptedJob, AcceptJobs
+from gateway.core import gcra
 
 SEEDED = ("default", "sms", "campaign", "automation", "webhooks")
+POLICIES = (
+    ("api", "shop_or_ip", "10/s", 100),
+    ("api-ip", "ip", "30/s", 300),
+    ("api-key", "user", "5000/s", 50_000),
+)
+SPOKEN = {"algorithm": "gcra", "shadow": False, "on_failure": "local", "max_degraded_s": 0.0}
 CLOCK = SystemClock()
 
 
@@ -50,7 +57,8 @@ class OwnerServer:
         self.headers: list[Mapping[str, str]] = []
         self.paths: list[str] = []
         self.callers: list[crypto.Caller] = []
-        self.port = 0
+        self.port = self.entered = 0
+        self.delay_s = 0.0
         self.health = "pass"
 
     def operations(self) -> list[Operation]:
@@ -100,7 +108,9 @@ class OwnerServer:
 
     @web.middleware
     async def _watch(self, request: web.Request, handler: web_app.Handler) -> web.StreamResponse:
+        self.entered += 1
         await self._running.wait()
+        await asyncio.sleep(self.delay_s)
         if request.path != "/healthz":
             self.calls.append((request.method, request.path))
             self.headers.append(request.headers)
@@ -258,14 +268,20 @@ class SessionOwner(OwnerServer):
 
 
 class RatelimitOwner(OwnerServer):
-    """Lets everything pass but what `refused` names: policies."""
+    """Lets everything pass but the policies that `refused` names; those of `paces` it counts as the
+    real one does. `told`: (policy, tokens) given out without it."""
 
     name = "ratelimit-service"
 
     def __init__(self, keys: Keys) -> None:
         super().__init__(keys)
         self.refused: set[str] = set()
+        self.paces: dict[str, gcra.Pace] = {}
+        self.buckets = gcra.Buckets(CLOCK.monotonic)
         self.asked: list[ratelimits.Check] = []
+        self.leased: dict[str, int] = {}
+        self.returned: dict[str, int] = {}
+        self.told: list[tuple[str, int]] = []
         self.policies_read = 0
         self.burst = 100
 
@@ -278,35 +294,81 @@ class RatelimitOwner(OwnerServer):
 
         return [
             one("POST", "/v1/ratelimits/check:batch", self._check, "ratelimits:check"),
+            one("POST", "/v1/ratelimits/leases", self._lease, "ratelimits:check"),
+            one("DELETE", "/v1/ratelimits/leases/{id}", self._give_back, "ratelimits:check"),
+            one("POST", "/v1/ratelimits/penalize", self._penalize, "ratelimits:check"),
+            one("GET", "/v1/ratelimits/policies", self._policies, "ratelimits:admin"),
             one("GET", "/v1/ratelimits/policies/{id}", self._policy, "ratelimits:admin"),
         ]
 
+    @property
+    def decisions(self) -> int:
+        """Calls that decide something."""
+        return sum(method in ("POST", "DELETE") for method, _path in self.calls)
+
     async def _check(self, request: web.Request) -> web.Response:
         asked = await body.read_json(request, ratelimits.CheckBatch)
-        self.asked += asked.items
+        self.asked += [item for item in asked.items if item.mode == "consume"]
         return body.respond({"results": [self._decide(item) for item in asked.items]})
 
     def _decide(self, item: ratelimits.Check) -> dict[str, Any]:
-        violated = [name for name in item.policies if name in self.refused]
-        limits = [
-            {
-                "policy": name, "limit": self.burst, "remaining": 0 if name in violated else 7,
-                "reset_ms": 1500, "window_s": 10, "violated": name in violated, "shadow": False,
-            }
-            for name in item.policies
-        ]  # fmt: skip
+        cost = int(item.mode == "consume")
+        states = [self._state(name, item.subject, cost) for name in item.policies]
+        waits = [state["reset_ms"] for state in states if state["violated"]]
+        said = {"allowed": not waits, "retry_after_ms": max(waits, default=None)}
+        return {**said, "wait_ms": 0, "limits": states, "backend": "postgres", "degraded": False}
+
+    def _state(self, policy: str, subject: ratelimits.Subject, cost: int) -> dict[str, Any]:
+        """Takes `cost` tokens if there are as many."""
+        pace, key = self.paces.get(policy), (policy, _who(policy, subject))
+        if pace is None:
+            is_refused = policy in self.refused
+            left, reset_s, burst, window_s = 0 if is_refused else 70, 1.5, self.burst, 10
+        else:
+            left = self.buckets.peek(key, pace).remaining
+            is_refused = left < max(cost, 1)
+            for _ in range(0 if is_refused else cost):
+                left = self.buckets.take(key, pace).remaining
+            reset_s = self.buckets.peek(key, pace).retry_after_s or pace.t_us / gcra.SECOND_US
+            burst, window_s = pace.burst, pace.window_s
         return {
-            "allowed": not violated,
-            "wait_ms": 1500 if violated else 0,
-            "retry_after_ms": 1500 if violated else None,
-            "limits": limits,
-            "backend": "postgres",
-            "degraded": False,
-        }
+            "policy": policy, "limit": burst, "remaining": left, "reset_ms": int(reset_s * 1000),
+            "window_s": window_s, "violated": is_refused, "shadow": False,
+        }  # fmt: skip
+
+    async def _lease(self, request: web.Request) -> web.Response:
+        asked = await body.read_json(request, ratelimits.LeasePost)
+        granted = min(asked.want, self._state(asked.policy, asked.subject, 0)["remaining"])
+        state = self._state(asked.policy, asked.subject, granted)
+        self.leased[name := f"l{len(self.leased)}"] = granted
+        said = {"id": name, "granted": granted, "limits": [state]}
+        return body.respond({**said, "expires_ms": 0, "backend": "postgres", "degraded": False})
+
+    async def _give_back(self, request: web.Request) -> web.Response:
+        self.returned[request.match_info["id"]] = int(request.query["unspent"])
+        return body.respond({"refunded": self.returned[request.match_info["id"]]})
+
+    async def _penalize(self, request: web.Request) -> web.Response:
+        asked = await body.read_json(request, ratelimits.Penalize)
+        self.told.append((asked.policy, asked.cost))
+        bucket = self.buckets.get((asked.policy, _who(asked.policy, asked.subject)))
+        if bucket is not None:
+            now_us = gcra.now_us(CLOCK.monotonic)
+            bucket.tat_us = max(bucket.tat_us, now_us) + asked.cost * bucket.t_us
+        state = self._state(asked.policy, asked.subject, 0)
+        return body.respond({"limits": [state], "backend": "postgres", "degraded": False})
+
+    async def _policies(self, _request: web.Request) -> web.Response:
+        items = [{"id": p, "key": k, "rate": r, "burst": b, **SPOKEN} for p, k, r, b in POLICIES]
+        return body.respond({"items": items, "next_cursor": None})
 
     async def _policy(self, request: web.Request) -> web.Response:
         self.policies_read += 1
         return body.respond({"id": request.match_info["id"], "reads": self.policies_read})
+
+
+def _who(policy: str, subject: ratelimits.Subject) -> str:
+    return {"api-key": subject.user, "api": subject.shop}.get(policy) or subject.ip or ""
 
 
 class Owners:

@@ -31,6 +31,7 @@ class Gateway:
     session: aiohttp.ClientSession
     owners: testing.Owners
     dsn: str
+    stop: Callable[[], Awaitable[None]]
 
     def ask(
         self, method: str, path: str | yarl.URL, *, key: str | None = ADMIN_KEY, **more: Any
@@ -104,7 +105,7 @@ async def _running(
         app[health.HEALTH].started()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         async with aiohttp.ClientSession() as session:
-            yield Gateway(app, url, session, owners, dsn)
+            yield Gateway(app, url, session, owners, dsn, runner.cleanup)
     finally:
         await runner.cleanup()
 

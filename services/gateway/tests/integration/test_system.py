@@ -34,8 +34,8 @@ async def test_a_frozen_service_is_seen_within_three_seconds_and_its_return_too(
 ) -> None:
     async def says(status: str, road: str) -> bool:
         body = await system(gateway)
-        found = (body["services"]["queue-service"]["status"], body["roads"]["enqueue"])
-        return bool(found == (status, road))
+        seen = body["services"].get("queue-service", {"status": "not looked at yet"})
+        return bool((seen["status"], body["roads"]["enqueue"]) == (status, road))
 
     await eventually(lambda: says("up", "direct"))
     gateway.owners.queue.freeze()
@@ -49,7 +49,7 @@ async def test_a_service_that_cannot_work_is_down_and_its_circuit_opens(gateway:
     gateway.owners.queue.health = "fail"
 
     async def is_down() -> bool:
-        service = (await system(gateway))["services"]["queue-service"]
-        return bool(service["status"] == "down" and service["circuit"] == "open")
+        service = (await system(gateway))["services"].get("queue-service")
+        return bool(service and service["status"] == "down" and service["circuit"] == "open")
 
     await eventually(is_down, 6.0)

@@ -1,42 +1,69 @@
 """How much may come in: per API key and shop, without a key per address.
 
-ratelimit-service decides, within a small budget. While it does not, this process does, by the
-rates that it was last told, and says so. A limiter that is away never refuses anybody.
+ratelimit-service decides: ahead of time for busy keys (`leases`), else within a small budget. What
+it has refused is refused here for a moment without asking again. While it does not answer, this
+process decides its share by what it was last told, and says so: a limiter that is away is no reason
+to refuse anybody.
 """
 
+import asyncio
+import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from chassis.kernel import errors
-from gateway.core import gcra, hops, keys, ports
+from gateway.core import gcra, keys, ports
+from gateway.core.absence import Absence
+from gateway.core.accounts import Accounts, Denial, Lease, Recent
+from gateway.core.leases import Leases
+from gateway.core.local import LOCAL, Asked, Debit, Local
+from gateway.core.policies import API, API_IP, API_KEY, Policies
 
-API_KEY = "api-key"
-API = "api"
-API_IP = "api-ip"
-LOCAL = "limits;local"
+# The limiter's lists hold within this time also for who passes by what is leased.
+CLEARED_S = 5.0
+# Who is on its list of denials costs it one call in this time.
+LISTED_S = 1.0
+# More keys than these are not told of: the most spent come first.
+DEBITS = 1_000
+TOLD_AT_ONCE = 8
 
-# Until ratelimit-service has said what its policies are.
-RATES = {
-    API_KEY: gcra.Rate(per_s=5_000, burst=50_000),
-    API: gcra.Rate(per_s=10, burst=100),
-    API_IP: gcra.Rate(per_s=30, burst=300),
-}
+PASSED = ports.Decision(allowed=True, limits=(), retry_after_s=0.0, backend="lease")
 
 
 class Admission:
-    """`counted` is told (backend, outcome) of each decision."""
+    """`counted` is told (backend, outcome) of each decision, `moved` (what, tokens) of those that
+    are taken in advance, given back and told of; `gateways` share what they decide alone."""
 
     def __init__(
         self,
         *,
         limiter: ports.Limiter,
-        buckets: gcra.Buckets,
+        monotonic: Callable[[], float],
         counted: Callable[[str, str], None],
+        moved: Callable[[str, int], None],
+        gateways: int = 1,
     ) -> None:
         self._limiter = limiter
-        self._buckets = buckets
+        self._monotonic = monotonic
         self._counted = counted
-        self._rates = dict(RATES)
+        self._moved = moved
+        self._policies = Policies()
+        self.absence = Absence(monotonic)
+        self.leases = Leases(
+            limiter=limiter,
+            monotonic=monotonic,
+            moved=moved,
+            is_away=lambda: self.absence.is_on,
+            fell=self.absence.begin,
+        )
+        self._accounts = Accounts(forgotten=self.leases.forget)
+        self._local = Local(monotonic, gateways=gateways)
+        self._cleared: Recent[ports.Demand, bool] = Recent(lasts_s=CLEARED_S)
+        self._listed: Recent[ports.Demand, ports.Decision] = Recent(lasts_s=LISTED_S)
+
+    def __len__(self) -> int:
+        """How many keys are remembered, whatever for."""
+        return len(self._accounts) + len(self._local) + len(self._cleared) + len(self._listed)
 
     async def __call__(
         self, *, identity: keys.Identity | None, shop: str | None, address: str
@@ -44,46 +71,174 @@ class Admission:
         """Let it pass, or raise Limited. Returns what is degraded about the decision."""
         if identity is not None and identity.is_admin:
             return None
-        demand = _demand(identity, shop, address)
-        try:
-            decision, backend = await self._limiter.check(demand), "service"
-            self._learn(decision)
-        except errors.Unavailable:
-            decision, backend = self._locally(demand), "local"
-        self._counted(backend, "allowed" if decision.allowed else "refused")
+        return await self.admit(_demand(identity, shop, address))
+
+    async def admit(self, demand: ports.Demand) -> str | None:
+        decision, by = await self._decide(demand)
+        self._counted(by, "allowed" if decision.allowed else "refused")
         if not decision.allowed:
             raise refusal(decision)
-        return LOCAL if decision.degraded else None
+        return decision.degraded
 
-    def _learn(self, decision: ports.Decision) -> None:
-        for limit in decision.limits:
-            if limit.policy in RATES and limit.burst > 0 and limit.window_s > 0:
-                per_s = limit.burst / limit.window_s
-                self._rates[limit.policy] = gcra.Rate(per_s=per_s, burst=limit.burst)
+    async def refresh(self) -> None:
+        """Learn what the policies are. Unavailable while nobody says."""
+        self._policies.replace(await self._limiter.policies())
 
-    def _locally(self, demand: ports.Demand) -> ports.Decision:
-        """One token of each bucket, or of none."""
-        buckets = [(name, (name, _subject(name, demand))) for name in demand.policies]
-        levels = [self._buckets.peek(key, self._rates[name]) for name, key in buckets]
-        allowed = all(level.allowed for level in levels)
-        if allowed:
-            levels = [self._buckets.take(key, self._rates[name]) for name, key in buckets]
-        return ports.Decision(
-            allowed=allowed,
-            limits=tuple(
-                ports.Limit(
-                    policy=name,
-                    burst=self._rates[name].burst,
-                    remaining=level.remaining,
-                    window_s=self._rates[name].window_s,
-                    reset_s=level.retry_after_s,
-                    violated=not level.allowed,
-                )
-                for (name, _key), level in zip(buckets, levels, strict=True)
-            ),
-            retry_after_s=max(level.retry_after_s for level in levels),
-            degraded=True,
+    async def come_back(self) -> None:
+        """Once the limiter answers again, tell it what was given out, then let it decide."""
+        if not self.absence.is_on:
+            return
+        try:
+            await self._limiter.answers()
+            if self.absence.answered():
+                # Twice: some is given out while the first is told.
+                await self._tell()
+                await self._tell()
+                self.absence.end()
+                await self._tell()
+        except errors.Unavailable:
+            self.absence.missed()
+            return
+        self._forget()
+
+    def _forget(self) -> None:
+        if not self.absence.is_on:
+            self._local.clear()
+
+    async def _decide(self, demand: ports.Demand) -> tuple[ports.Decision, str]:
+        """And what it came by: denial, lease, service, local, or exempt: no policy counts it."""
+        asked = self._asked(demand)
+        if not asked:
+            return PASSED, "exempt"
+        refused = self._refused(demand, asked)
+        if refused is not None:
+            return refused, "denial"
+        held: list[Lease] = []
+        decision: ports.Decision | None = None
+        try:
+            others = await self._lease(asked, held)
+            refused = self._refused(demand, others)
+            if refused is not None:
+                return refused, "denial"
+            decision, by = await self._decide_others(demand, others)
+        finally:
+            if decision is None or not decision.allowed:
+                self._put_back(held)
+        return decision, by
+
+    async def _decide_others(
+        self, demand: ports.Demand, others: Sequence[Asked]
+    ) -> tuple[ports.Decision, str]:
+        if not others:
+            return await self._may_pass(demand), "lease"
+        if not self.absence.is_on:
+            try:
+                return await self._check(demand, others), "service"
+            except errors.Unavailable:
+                self.absence.begin()
+            except errors.Fault:
+                pass  # it is there, but has no word for this request
+        return self._local.decide(others, away_s=self.absence.lasts_s), "local"
+
+    async def _may_pass(self, demand: ports.Demand) -> ports.Decision:
+        """Tokens are there, but is it on a list? Asked by name every few seconds."""
+        now = self._monotonic()
+        if self.absence.is_on or self._cleared.get(demand, now):
+            return PASSED
+        try:
+            looked = await self._limiter.check(dataclasses.replace(demand, takes=False))
+        except errors.Unavailable:
+            self.absence.begin()
+            return PASSED
+        except errors.Fault:
+            return PASSED
+        if not looked.allowed and not looked.limits:
+            self._listed.put(demand, looked, now)
+            return looked
+        self._cleared.put(demand, True, now)
+        return PASSED
+
+    def _asked(self, demand: ports.Demand) -> list[Asked]:
+        now = self._monotonic()
+        found = []
+        for name in demand.policies:
+            known = self._policies.get(name)
+            subject = known.subject(demand) if known is not None else None
+            if known is not None and subject is not None:
+                account = self._accounts.of(name, subject)
+                account.asked(now)
+                found.append(Asked(account, known))
+        return found
+
+    def _refused(self, demand: ports.Demand, asked: Sequence[Asked]) -> ports.Decision | None:
+        """What was refused a moment ago still is, unless there are tokens for it here."""
+        now = self._monotonic()
+        for each in asked:
+            denial = each.account.denied(now)
+            if denial is not None and not each.account.holds(now):
+                return _still(denial, now)
+        return self._listed.get(demand, now)
+
+    async def _lease(self, asked: Sequence[Asked], held: list[Lease]) -> list[Asked]:
+        """Adds to `held` what was spent; returns those that nothing was held for."""
+        others = []
+        for each in asked:
+            lease = self.leases.take(each.account)
+            if lease is None and each.known.is_leasable and await self.leases.wait(each.account):
+                lease = self.leases.take(each.account)
+            if lease is None:
+                others.append(each)
+            else:
+                held.append(lease)
+        return others
+
+    def _put_back(self, held: Sequence[Lease]) -> None:
+        for lease in held:
+            self.leases.put_back(lease)
+
+    async def _check(self, demand: ports.Demand, asked: Sequence[Asked]) -> ports.Decision:
+        policies = tuple(each.account.policy for each in asked)
+        decision = await self._limiter.check(
+            ports.Demand(policies, demand.shop, demand.key_id, demand.address)
         )
+        now = self._monotonic()
+        self._learn(asked, decision, now)
+        if decision.allowed:
+            self._cleared.put(demand, True, now)
+        elif not decision.limits:
+            self._listed.put(demand, decision, now)
+        return decision
+
+    def _learn(self, asked: Sequence[Asked], decision: ports.Decision, now: float) -> None:
+        by_policy = {each.account.policy: each for each in asked}
+        for limit in decision.limits:
+            found = by_policy.get(limit.policy)
+            if found is None:
+                continue
+            found.account.learn(limit, found.known.pace, int(now * gcra.SECOND_US))
+            if limit.violated and not decision.allowed:
+                found.account.deny(limit, decision.backend, now_s=now, for_s=decision.retry_after_s)
+
+    async def _tell(self) -> None:
+        debits = self._local.debits()[:DEBITS]
+        for start in range(0, len(debits), TOLD_AT_ONCE):
+            some = debits[start : start + TOLD_AT_ONCE]
+            await asyncio.gather(*map(self._tell_of, some))
+
+    async def _tell_of(self, debit: Debit) -> None:
+        account = self._accounts.of(debit.policy, debit.subject)
+        known = self._policies.get(debit.policy)
+        try:
+            limit = await self._limiter.debit(debit.policy, debit.subject, debit.tokens)
+        except errors.Unavailable:
+            raise
+        except errors.Fault:
+            self._moved("lost", debit.tokens)
+        else:
+            self._moved("debited", debit.tokens)
+            if limit is not None and known is not None:
+                account.learn(limit, known.pace, gcra.now_us(self._monotonic))
+        self._local.told(debit)
 
 
 def _demand(identity: keys.Identity | None, shop: str | None, address: str) -> ports.Demand:
@@ -92,33 +247,34 @@ def _demand(identity: keys.Identity | None, shop: str | None, address: str) -> p
     else:
         policies = (API_KEY, API) if shop else (API_KEY,)
     key_id = identity.key_id if identity else None
-    return ports.Demand(policies=policies, shop=shop, key_id=key_id, address=address)
+    return ports.Demand(policies, shop, key_id, address)
 
 
-def _subject(policy: str, demand: ports.Demand) -> str:
-    match policy:
-        case "api-key":
-            return demand.key_id or ""
-        case "api":
-            return demand.shop or hops.network(demand.address)
-        case _:
-            return hops.network(demand.address)
+def _still(denial: Denial, now_s: float) -> ports.Decision:
+    left_s = denial.until_s - now_s
+    limit = dataclasses.replace(denial.limit, remaining=0, reset_s=left_s, violated=True)
+    return ports.Decision(False, (limit,), left_s, denial.backend, degraded(denial.backend))
+
+
+def degraded(backend: str) -> str | None:
+    """What is said of a decision by this backend of the limiter."""
+    return LOCAL if backend == "local" else None
 
 
 def refusal(decision: ports.Decision) -> errors.Limited:
     """429 with the headers that say which limit, how it is made, and when to come again."""
     violated = [limit for limit in decision.limits if limit.violated] or list(decision.limits)
-    headers = {
-        "RateLimit": ", ".join(
+    headers = {"Mainstay-Backend": decision.backend}
+    if violated:
+        headers["RateLimit"] = ", ".join(
             f'"{each.policy}";r={each.remaining};t={max(1, math.ceil(each.reset_s))}'
             for each in violated
-        ),
-        "RateLimit-Policy": ", ".join(
+        )
+        headers["RateLimit-Policy"] = ", ".join(
             f'"{each.policy}";q={each.burst};w={each.window_s}' for each in violated
-        ),
-    }
-    if decision.degraded:
-        headers["Degraded"] = LOCAL
+        )
+    if decision.degraded is not None:
+        headers["Degraded"] = decision.degraded
     return errors.Limited(
         f"over the limit {violated[0].policy}" if violated else "over a limit",
         retry_after_s=decision.retry_after_s,

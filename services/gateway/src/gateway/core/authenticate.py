@@ -10,7 +10,7 @@ from chassis.kernel import errors
 from chassis.kernel.clock import Clock
 from gateway.core import gcra, hops, keys, ports
 
-FAILURES = gcra.Rate(per_s=10 / 60, burst=10)
+FAILURES = gcra.pace(per_s=10 / 60, burst=10)
 
 
 class Authenticate:
@@ -42,7 +42,7 @@ class Authenticate:
             raise errors.Unauthenticated("this key is not known, or has expired")
         return keys.Identity(key.id, key.shop, key.scopes)
 
-    async def _find(self, presented: str, bucket: tuple[str, ...]) -> keys.ApiKey | None:
+    async def _find(self, presented: str, bucket: gcra.Key) -> keys.ApiKey | None:
         key_id = keys.id_of(presented)
         known = self._table.get(key_id) if key_id else None
         if known is not None:
@@ -60,11 +60,11 @@ class Authenticate:
             return False
         return key.expires_at is None or self._clock.now() < key.expires_at
 
-    def _count(self, bucket: tuple[str, ...]) -> None:
+    def _count(self, bucket: gcra.Key) -> None:
         self._refuse_when_spent(bucket)
         self._failures.take(bucket, FAILURES)
 
-    def _refuse_when_spent(self, bucket: tuple[str, ...]) -> None:
+    def _refuse_when_spent(self, bucket: gcra.Key) -> None:
         level = self._failures.peek(bucket, FAILURES)
         if not level.allowed:
             raise errors.Limited(

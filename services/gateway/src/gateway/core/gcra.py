@@ -1,34 +1,53 @@
 """Token buckets in this process: GCRA on one integer of microseconds per key.
 
-The last resort of admission and the whole of the failed-authentication limit. Bounded: past
-`capacity` the key that was touched longest ago is forgotten.
+What admission falls back to, and the whole of the failed-authentication limit. Bounded, and full
+of nobody's fresh buckets: only one that has refilled is forgotten. While there is none, newcomers
+of one neighbourhood share a bucket.
 """
 
-import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from chassis.kernel.values import value
+from gateway.core import hops
+
 CAPACITY = 20_000
+# How many of the longest untouched are looked at to find one that may be forgotten.
+LOOKED_AT = 8
+SHARED = 1_024
+SECOND_US = 1_000_000
+
+Key = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """`burst` at once, refilled at `per_s`."""
+@value
+class Pace:
+    """A token costs `t_us`, and the bucket holds `tau_us`: microseconds of refilling both."""
 
-    per_s: float
-    burst: int
+    t_us: int
+    tau_us: int
 
     @property
-    def interval_us(self) -> int:
-        return round(1_000_000 / self.per_s)
+    def burst(self) -> int:
+        return self.tau_us // self.t_us
 
     @property
     def window_s(self) -> int:
-        return max(1, math.ceil(self.burst / self.per_s))
+        return max(1, -(-self.tau_us // SECOND_US))
+
+    def shared(self, among: int) -> "Pace":
+        """One share of `among`: less at once and more slowly, but never less than one token."""
+        return Pace(min(self.t_us * among, self.tau_us), self.tau_us)
 
 
-@dataclass(frozen=True, slots=True)
+def pace(*, per_s: float, burst: int) -> Pace:
+    """`burst` at once, refilled at `per_s`."""
+    t_us = max(1, round(SECOND_US / per_s))
+    return Pace(t_us, t_us * burst)
+
+
+@value
 class Level:
     """What a bucket says: would one more pass, how many are left, when comes the next."""
 
@@ -37,44 +56,98 @@ class Level:
     retry_after_s: float
 
 
+@dataclass(slots=True)
+class Bucket:
+    """What it owes has flowed off by `tat_us`; without what was given out here and nobody else
+    knows of, by `start_us`. A token costs `t_us`."""
+
+    tat_us: int
+    start_us: int
+    t_us: int = 1
+
+    def given(self, now: int) -> int:
+        """Tokens given out here that have not flowed off."""
+        return -(-(max(self.tat_us, now) - max(self.start_us, now)) // self.t_us)
+
+    def told(self, tokens: int, now: int) -> None:
+        """Somebody else knows of so many of them."""
+        self.start_us = min(max(self.start_us, now) + tokens * self.t_us, self.tat_us)
+
+
 class Buckets:
     def __init__(self, monotonic: Callable[[], float], *, capacity: int = CAPACITY) -> None:
         self._monotonic = monotonic
         self._capacity = capacity
-        self._tats: OrderedDict[tuple[str, ...], int] = OrderedDict()
+        self._buckets: OrderedDict[Key, Bucket] = OrderedDict()
+        self._shared: dict[int, Bucket] = {}
 
     def __len__(self) -> int:
-        return len(self._tats)
+        return len(self._buckets) + len(self._shared)
 
-    def peek(self, key: tuple[str, ...], rate: Rate) -> Level:
-        """As `take` would answer, without taking."""
-        now = self._now()
-        base = max(self._tats.get(key, now), now)
-        return _level(base, now, rate)
+    def get(self, key: Key) -> Bucket | None:
+        return self._buckets.get(key)
 
-    def take(self, key: tuple[str, ...], rate: Rate) -> Level:
+    def items(self) -> Iterator[tuple[Key, Bucket]]:
+        """Those that belong to one key."""
+        return iter(self._buckets.items())
+
+    def peek(self, key: Key, pace: Pace, *, start_us: int = 0) -> Level:
+        """As `take` would answer, without taking. A bucket not known yet owes
+        what flows off by `start_us`."""
+        now = now_us(self._monotonic)
+        found = self._find(key, now)
+        return level(max(start_us if found is None else found.tat_us, now), now, pace)
+
+    def take(self, key: Key, pace: Pace, *, start_us: int = 0) -> Level:
         """One token, if there is one."""
-        now = self._now()
-        base = max(self._tats.get(key, now), now)
-        level = _level(base, now, rate)
-        if not level.allowed:
-            return level
-        self._keep(key, base + rate.interval_us)
-        return Level(True, level.remaining - 1, 0.0)
+        now = now_us(self._monotonic)
+        bucket = self._find(key, now) or Bucket(start_us, start_us)
+        base = max(bucket.tat_us, now)
+        found = level(base, now, pace)
+        if not found.allowed:
+            return found
+        bucket.tat_us, bucket.t_us = base + pace.t_us, pace.t_us
+        self._keep(key, bucket)
+        return Level(True, found.remaining - 1, 0.0)
 
-    def _keep(self, key: tuple[str, ...], tat: int) -> None:
-        self._tats[key] = tat
-        self._tats.move_to_end(key)
-        if len(self._tats) > self._capacity:
-            self._tats.popitem(last=False)
+    def _find(self, key: Key, now: int) -> Bucket | None:
+        """Makes room for a key that has no bucket yet, where that can be done."""
+        known = self._buckets.get(key)
+        if known is not None or self._has_room(now):
+            return known
+        return self._shared.get(_slot(key))
 
-    def _now(self) -> int:
-        return int(self._monotonic() * 1_000_000)
+    def _has_room(self, now: int) -> bool:
+        if len(self._buckets) < self._capacity:
+            return True
+        for _ in range(LOOKED_AT):
+            key, bucket = next(iter(self._buckets.items()))
+            if bucket.tat_us <= now:
+                del self._buckets[key]
+                return True
+            self._buckets.move_to_end(key)
+        return False
+
+    def _keep(self, key: Key, bucket: Bucket) -> None:
+        if key in self._buckets or len(self._buckets) < self._capacity:
+            self._buckets[key] = bucket
+            self._buckets.move_to_end(key)
+        else:
+            self._shared[_slot(key)] = bucket
 
 
-def _level(base: int, now: int, rate: Rate) -> Level:
-    room = now + rate.interval_us * rate.burst - base
-    remaining = room // rate.interval_us
+def level(base: int, now: int, pace: Pace) -> Level:
+    """Of a bucket whose debt flows off by `base`."""
+    room = now + pace.tau_us - base
+    remaining = room // pace.t_us
     if remaining >= 1:
         return Level(True, remaining, 0.0)
-    return Level(False, 0, (rate.interval_us - room) / 1_000_000)
+    return Level(False, 0, (pace.t_us - room) / SECOND_US)
+
+
+def now_us(monotonic: Callable[[], float]) -> int:
+    return int(monotonic() * SECOND_US)
+
+
+def _slot(key: Key) -> int:
+    return hash((key[0], hops.neighbourhood(key[1]))) % SHARED

@@ -4,6 +4,9 @@ import ipaddress
 from functools import lru_cache
 
 IPV6_PREFIX = 64
+# What neighbours share once there are too many of them.
+NEAR_IPV4_PREFIX = 24
+NEAR_IPV6_PREFIX = 48
 REMEMBERED = 10_000
 
 
@@ -24,14 +27,23 @@ def client(peer: str, forwarded_for: str, trusted_hops: int) -> str:
 
 @lru_cache(REMEMBERED)
 def network(address: str) -> str:
-    """What limits count by: an IPv4 address, or the /64 of an IPv6 one."""
+    """What limits count by: an IPv4 address, or the first of an IPv6 one's /64."""
+    return _first(address, 32, IPV6_PREFIX)
+
+
+def neighbourhood(address: str) -> str:
+    """The first address of the /24, or of the /48; what is no address stands for itself."""
+    return _first(address, NEAR_IPV4_PREFIX, NEAR_IPV6_PREFIX)
+
+
+def _first(address: str, ipv4_prefix: int, ipv6_prefix: int) -> str:
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return address
-    if parsed.version == 4:
-        return str(parsed)
-    return str(ipaddress.ip_network((parsed, IPV6_PREFIX), strict=False))
+    prefix = ipv4_prefix if parsed.version == 4 else ipv6_prefix
+    number = int(parsed) >> parsed.max_prefixlen - prefix << parsed.max_prefixlen - prefix
+    return str(type(parsed)(number))
 
 
 @lru_cache(REMEMBERED)

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 from uuid import UUID
 
 from chassis.kernel import errors
+from chassis.kernel.values import value
 from gateway.core import keys
 from gateway.core.parcels import Parcel, Waiting
 
@@ -171,19 +172,26 @@ class EventLog(Protocol):
     async def forget(self, *, days: float) -> int: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# ("shop", "s.myshopify.com"), ("user", key id) or ("ip", address): who a limit counts.
+Subject = tuple[str, str]
+
+
+@value
 class Demand:
-    """One token of each of these policies, for this shop, key and address."""
+    """One token of each of these policies, for this shop, key and address; without `takes` only
+    whether they may."""
 
     policies: tuple[str, ...]
     shop: str | None
     key_id: str | None
     address: str
+    takes: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Limit:
-    """One policy's state after a decision: `burst` tokens in `window_s`."""
+    """One policy's state after a decision: `burst` tokens in `window_s`, one more in `reset_s`. A
+    `shadow` limit never refuses."""
 
     policy: str
     burst: int
@@ -191,20 +199,64 @@ class Limit:
     window_s: int
     reset_s: float
     violated: bool
+    shadow: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Decision:
+    """`backend`: who decided; `degraded`: what is said of it, if it is not as it should be."""
+
     allowed: bool
     limits: tuple[Limit, ...]
     retry_after_s: float
-    degraded: bool
+    backend: str
+    degraded: str | None = None
+
+
+@value
+class Grant:
+    """Tokens taken at once, to be spent here. `limit` is where the key stands now, if it said."""
+
+    id: str | None
+    tokens: int
+    limit: Limit | None
+    backend: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """A policy as its owner describes it. A token comes every `t_us`."""
+
+    id: str
+    kind: str
+    burst: int
+    t_us: int
+    shadow: bool
+    is_leasable: bool
+    on_failure: Literal["local", "open", "closed"]
+    max_degraded_s: float
 
 
 class Limiter(Protocol):
-    async def check(self, demand: Demand) -> Decision:
-        """Unavailable when nobody decided in time."""
+    """Every call raises Unavailable when nobody answered in time."""
+
+    async def check(self, demand: Demand) -> Decision: ...
+
+    async def answers(self) -> None:
+        """Would it decide? Takes nothing."""
         ...
+
+    async def lease(self, policy: str, subject: Subject, *, want: int, ttl_s: float) -> Grant:
+        """Another Fault when it leases nothing of the kind."""
+        ...
+
+    async def give_back(self, lease: str, unspent: int) -> None: ...
+
+    async def debit(self, policy: str, subject: Subject, tokens: int) -> Limit | None:
+        """Tell of what was given out without it. Returns where the key stands now."""
+        ...
+
+    async def policies(self) -> list[Policy]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
