@@ -121,6 +121,7 @@ async def test_plans_and_overrides_are_in_force_here_at_once_and_soon_elsewhere(
     await put(here, "/plans/plus", PLAN)
     await put(here, f"/shops/{SHOP}/plan", {"plan": "plus"})
     await follows(500)
+    assert (await there.call("GET", f"/shops/{SHOP}/usage")).body["plan"] == "plus"
     await put(here, f"/overrides/{SHOP}/api", {"burst": 7})
     await follows(7)
     assert await limit(there, shop_verified=False) == 100, "nobody vouches for it"
@@ -309,6 +310,9 @@ async def test_who_is_denied_may_nothing_and_who_is_allowed_is_not_counted(start
     )
     assert passed.status == 204
     assert "RateLimit" not in passed.headers
+    permit = {"policy": "exports", "subject": {"shop": "bad"}}
+    refused = await here.call("POST", "/permits", permit)
+    assert (refused.status, refused.body["code"]) == (403, "denied_by_list")
     unknown = {"policies": ["nothing"], "subject": {"shop": "bad"}}
     assert (await here.call("POST", "/check", unknown)).status == 404
     assert (await here.call("DELETE", "/lists/allow")).status == 204

@@ -10,12 +10,12 @@ SENDER = {"sender": "+306900000000"}
 
 
 async def test_the_seeds_are_there_and_a_list_has_pages(service: Any) -> None:
-    first = (await service.call("GET", "/policies?limit=5")).body
-    rest = (await service.call("GET", f"/policies?limit=5&cursor={first['next_cursor']}")).body
+    first = (await service.call("GET", "/policies?limit=6")).body
+    rest = (await service.call("GET", f"/policies?limit=6&cursor={first['next_cursor']}")).body
     assert rest["next_cursor"] is None
     assert [each["id"] for each in first["items"] + rest["items"]] == [
-        "api", "api-ip", "api-key", "login", "shopify-gql", "shopify-rest", "sms-sender",
-        "webhook-in",
+        "api", "api-ip", "api-key", "exports", "login", "shopify-gql", "shopify-rest", "sms-brand",
+        "sms-sender", "webhook-in",
     ]  # fmt: skip
     sender = (await service.call("GET", "/policies/sms-sender")).body
     assert (sender["rate"], sender["burst"], sender["unit"]) == ("100/s", 200, "segments")

@@ -42,6 +42,9 @@ def test_the_seeds_are_policies() -> None:
     sender = seeds["sms-sender"]
     assert sender.pace == gcra.Pace(10_000, 2_000_000, policies.SEED_VERSION)
     assert seeds["api-key"].pace.t_us == 200
+    assert (seeds["login"].pace.burst, seeds["login"].window_s) == (10, 300)
+    assert seeds["sms-brand"].pin is gcra.Pin.STRICT
+    assert seeds["exports"].is_concurrency
     assert seeds["shopify-gql"].floors_us[Priority.BATCH] == 600 * 10_000
     assert seeds["shopify-gql"].floors_us[Priority.DEFAULT] == 0
 

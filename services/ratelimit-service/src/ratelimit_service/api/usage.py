@@ -30,7 +30,7 @@ async def of_shop(request: web.Request) -> web.Response:
         {
             "shop": shop,
             "minutes": query.minutes,
-            "plan": None,
+            "plan": usage.plan,
             "policies": [each.model_dump(mode="json") for each in usage.counts],
             "limits": [met.document() for each in usage.decisions for met in each.met],
             "backend": usage.backend,

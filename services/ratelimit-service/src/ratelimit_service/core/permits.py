@@ -5,7 +5,7 @@ from uuid import UUID
 
 from chassis.kernel import errors, ids
 from chassis.kernel.values import value
-from contracts.ratelimits import PermitPost, Subject
+from contracts.ratelimits import ListKind, PermitPost, Subject
 from ratelimit_service.core import subject
 from ratelimit_service.core.adjustments import invalid, unknown
 from ratelimit_service.core.policies import PolicyTable
@@ -83,8 +83,11 @@ class Permits:
         self._store = store
 
     async def take(self, asked: PermitPost) -> Permit:
-        """Raises NotFound, Invalid, Conflict for an id that is taken, Unavailable."""
+        """Raises NotFound, Invalid, Denied for who is on the deny list, Conflict for an id that is
+        taken, Unavailable. Permits are counted of those on the allow list too."""
         policy = self._concurrency(asked.policy, asked.subject)
+        if self._policies.listed(asked.subject) is ListKind.DENY:
+            raise errors.Denied("on the deny list", code="denied_by_list")
         identifier = _id(asked)
         place = _place(policy, asked)
         held = await self._store.take(identifier, place, ttl_s=_ttl_s(policy, asked.ttl_ms))

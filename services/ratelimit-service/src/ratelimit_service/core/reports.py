@@ -33,6 +33,7 @@ class ShopUsage:
     """`decisions`: peeks of every policy that counts by shop, a few policies in each."""
 
     shop: str
+    plan: str | None
     counts: Sequence[ShopCount]
     decisions: Sequence[Decision]
 
@@ -57,7 +58,7 @@ class Reports:
     async def of_shop(self, shop: str, *, minutes: int) -> ShopUsage:
         """Raises Unavailable when the counts or the limits cannot be read."""
         counts = await self._store.of_shop(shop, minutes=minutes)
-        return ShopUsage(shop, counts, await self._peek(shop))
+        return ShopUsage(shop, self._policies.plan_of(shop), counts, await self._peek(shop))
 
     async def simulate(self, identifier: str, asked: Simulate) -> Simulation:
         """Raises NotFound, and Invalid for a change that cannot be counted."""
