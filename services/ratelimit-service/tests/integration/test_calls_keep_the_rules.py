@@ -14,6 +14,9 @@ from chassis import migrate
 from localstack.servers.postgres import PostgresServer
 from ratelimit_service.__main__ import MIGRATIONS
 from ratelimit_service.app import DATABASE, LESSONS, NONCES, PERMITS
+from ratelimit_service.core.permits import Place
+from ratelimit_service.store import permits
+from ratelimit_service.store.learned import PostgresLessons
 from testkit.signals import eventually
 
 MINE, OTHER = "mine.myshopify.com", "other.myshopify.com"
@@ -110,6 +113,21 @@ async def test_every_decision_that_takes_has_a_token_of_its_own(service: Any) ->
     for token, back in ((tokens[3], 5), (tokens[0], 10)):
         reply = await service.call("POST", "/refund", {"token": token})
         assert reply.body == {"refunded": back}
+
+
+async def test_what_took_nothing_has_no_token(service: Any) -> None:
+    """Else a refund of it would give back what others took."""
+    await service.put("slow", **SLOW)
+    await service.put("narrow", key="shop", rate="1/h", burst=1)
+    for policies, asked in (
+        (["slow"], {"mode": "peek"}),
+        (["slow", "narrow"], {"cost": 2}),
+        (["slow"], {"cost": 0}),
+    ):
+        assert (await service.check(*policies, subject=SHOP, **asked))["token"] is None
+    items = [{"policies": ["slow"], "subject": SHOP, "cost": 60} for _ in range(2)]
+    reply = await service.call("POST", "/check:batch", {"items": items, "atomic": True})
+    assert [each["token"] for each in reply.body["results"]] == [None, None]
 
 
 async def test_a_key_of_one_shop_moves_nobody_elses_limits(service: Any) -> None:
@@ -220,6 +238,18 @@ async def test_what_is_known_already_is_not_written_again(service: Any) -> None:
     assert (first["rate"], first["burst"]) == ("200/s", None)
 
 
+async def test_two_replicas_that_learn_the_same_write_it_once(service: Any) -> None:
+    lessons = PostgresLessons(service.app[DATABASE])
+    said = [
+        await lessons.keep(policy="learns", shop=MINE, rate=rate, burst=burst)
+        for rate, burst in (("5/s", None), ("5/s", None), (None, 100), ("5/s", 100), ("6/s", None))
+    ]
+    first, second, third, fourth, fifth = said
+    assert first == second
+    assert first.version < third.version == fourth.version < fifth.version
+    assert (fifth.rate, fifth.burst) == ("6/s", 100)
+
+
 async def test_who_does_not_learn_is_only_raised(service: Any) -> None:
     await service.put("slow", **SLOW)
     told = {"policy": "slow", "shop": MINE, "maximum": 5.0, "restore_rate": 50.0, "available": 5.0}
@@ -304,6 +334,30 @@ async def test_a_query_is_wrong_at_its_place(service: Any) -> None:
     ):
         reply = await service.call("GET", path)
         assert (reply.status, reply.pointers) == (status, [pointer]), path
+
+
+async def test_who_counts_permits_sees_those_that_were_given_while_it_waited(
+    service: Any,
+) -> None:
+    """Rule 6: locked and counted in one statement, two of one place would be given."""
+    await service.put("places", **PLACES | {"limit": "1"})
+    place = Place("places", f"{{s:{MINE}}}:places", weight=1, limit=1)
+    asked = {"policy": "places", "subject": SHOP}
+    async with service.app[DATABASE].transaction() as connection:
+        await connection.execute(permits.QUERIES.lock, place.key)
+        taking = asyncio.create_task(service.call("POST", "/permits", asked))
+
+        async def waits() -> bool:
+            waiting = "select from pg_locks where locktype = 'advisory' and not granted"
+            return taking.done() or bool(await rows(service, waiting))
+
+        await eventually(waits)
+        held = await connection.fetchrow(
+            permits.QUERIES.take, uuid.uuid4(), place.key, place.policy, 1, 30.0, 1
+        )
+        assert held["expires_ms"]
+    reply = await taking
+    assert (reply.body["allowed"], reply.body["in_use"]) == (False, 1)
 
 
 async def test_a_permit_that_is_held_outlives_a_smaller_limit(service: Any) -> None:
