@@ -11,6 +11,7 @@ from ratelimit_service.cache.link import Link
 from ratelimit_service.core import gcra, ports
 
 MARK = "ratelimit:epoch"
+UNPLANT = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1])"
 CONNECT_BUDGET_S = 0.2
 PATIENT_BUDGET_S = 0.25
 # More limits than this may take longer, so that one large question is not taken for a slow Redis.
@@ -57,6 +58,11 @@ class RedisBuckets:
 
     async def plant(self, mark: str) -> None:
         await self._bounded(lambda: self._link.call("SET", MARK, mark), redis.BUDGET_S)
+
+    async def unplant(self, mark: str) -> None:
+        await self._bounded(
+            lambda: self._link.call("EVAL", UNPLANT, "1", MARK, mark), redis.BUDGET_S
+        )
 
     async def decide(
         self, epoch: ports.Epoch, batch: gcra.Batch, debts: Debts, *, patient: bool

@@ -231,7 +231,7 @@ class Checks:
         for number, name in enumerate(asked.policies):
             policy = self._policies.find(name, asked.subject)
             if policy is None:
-                raise _unknown(name, number)
+                raise _unknown(name, number) if self._policies.loaded else _too_early(name)
             if policy.is_concurrency:
                 raise _by_permits(name, number)
             meetings.append(_meeting(asked, policy, max_wait_us))
@@ -370,6 +370,11 @@ def _unknown(name: str, number: int) -> errors.NotFound:
     return errors.NotFound(
         detail, code="unknown_policy", flaws=[errors.Flaw(f"/policies/{number}", detail)]
     )
+
+
+def _too_early(name: str) -> errors.Unavailable:
+    """Whoever asks a process before it is ready is not told that a policy is none."""
+    return errors.Unavailable(f"the policy {name} is not loaded yet", code="limits_unavailable")
 
 
 def _by_permits(name: str, number: int) -> errors.Invalid:

@@ -3,7 +3,8 @@ and the starting point when neither answers.
 
 The hand-over is the debt itself, not the spending: Postgres keeps the larger one, so that a repeat
 changes nothing and several replicas cannot count twice. What a dead replica had not handed over is
-at most `SHARE` of a bucket, or one token.
+less than two shares, `SHARE` of a bucket or one token each: a key that has spent so much more than
+Postgres has confirmed is `is_late`, and whoever spends it waits.
 
 What lowers a debt is kept here as well, but no merge lowers what Postgres has: after a GIVE its
 copy may stay higher, so that a switch refuses a little more and never less. A RESET is put there
@@ -11,7 +12,7 @@ instead of merged, within a moment; what others took meanwhile they hand over wi
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from chassis.kernel.values import value
@@ -23,6 +24,9 @@ CAPACITY = 50_000
 MAX_HANDOVER = 500
 # So many keys with a little each are due as well: what a crash forgets stays bounded in sum.
 MAX_WAITING = 5_000
+# Postgres commits without waiting for the disk, and a hand-over may be a second late: a crash of it
+# forgets nothing older.
+FORGETS_US = 2_000_000
 
 
 @dataclass(slots=True)
@@ -31,6 +35,7 @@ class _Seen:
     pace: gcra.Pace
     at_us: int
     unsynced: int = 0
+    unconfirmed: int = 0
     span: gcra.Span | None = None
     is_reset: bool = False
 
@@ -58,6 +63,7 @@ class Ledger:
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._waiting: dict[str, None] = {}
         self._due: dict[str, None] = {}
+        self._late: dict[str, None] = {}
 
     @property
     def is_due(self) -> bool:
@@ -104,16 +110,31 @@ class Ledger:
         if unsynced:
             seen.unsynced += unsynced
             self._waiting[key] = None
-            if seen.unsynced >= max(1, level.pace.burst * SHARE):
+            share = share_of(level.pace.burst)
+            if seen.unsynced >= share:
                 self._due[key] = None
+            if seen.unsynced + seen.unconfirmed >= 2 * share:
+                self._late[key] = None
 
     def last(self, key: str) -> gcra.Level | None:
         """What the key owes by now, as far as this process knows."""
         seen = self._seen.get(key)
         return seen.level(self._now_us()) if seen else None
 
+    def is_late(self, keys: Iterable[str]) -> bool:
+        """Has one of them spent more than may be unknown to Postgres?"""
+        return bool(self._late) and any(key in self._late for key in keys)
+
+    def doubt(self) -> None:
+        """Postgres may have crashed: what it was told last is told again."""
+        since_us = self._now_us() - FORGETS_US
+        for key in reversed(self._seen):
+            if self._seen[key].at_us < since_us:
+                break
+            self._waiting[key] = None
+
     def take(self, *, everything: bool = False) -> dict[str, Owed]:
-        """A piece to hand over, or nothing. Give it back with `keep` when that fails."""
+        """A piece to hand over, or nothing. `confirm` it, or `keep` it when that fails."""
         chosen = self._waiting if everything or len(self._waiting) >= MAX_WAITING else self._due
         now_us = self._now_us()
         piece: dict[str, Owed] = {}
@@ -127,11 +148,19 @@ class Ledger:
                 piece[key] = owed
         return piece
 
+    def confirm(self, piece: Mapping[str, Owed]) -> None:
+        for key in piece:
+            if (seen := self._seen.get(key)) is not None:
+                seen.unconfirmed = 0
+                if seen.unsynced < 2 * share_of(seen.pace.burst):
+                    self._late.pop(key, None)
+
     def keep(self, piece: Mapping[str, Owed]) -> None:
         for key, owed in piece.items():
             seen = self._seen.get(key)
             if seen is not None:
                 seen.is_reset |= owed.is_reset
+                seen.unsynced, seen.unconfirmed = seen.unsynced + seen.unconfirmed, 0
                 self._waiting[key] = self._due[key] = None
 
     def _settled(self, key: str, now_us: int) -> Owed | None:
@@ -139,13 +168,23 @@ class Ledger:
         if seen is None:
             return None
         owed = Owed(seen.level(now_us), seen.is_reset)
-        seen.unsynced, seen.is_reset = 0, False
-        return owed if owed.level.debt_us or owed.is_reset else None
+        if not owed.level.debt_us and not owed.is_reset:
+            seen.unsynced = 0
+            self._late.pop(key, None)
+            return None
+        seen.unsynced, seen.unconfirmed, seen.is_reset = 0, seen.unsynced, False
+        return owed
 
     def _forget(self, key: str) -> None:
         self._seen.pop(key, None)
         self._waiting.pop(key, None)
         self._due.pop(key, None)
+        self._late.pop(key, None)
 
     def _now_us(self) -> int:
         return int(self._monotonic() * 1_000_000)
+
+
+def share_of(burst: int) -> float:
+    """What a key may have spent before Postgres is told, in tokens."""
+    return max(1, burst * SHARE)

@@ -80,6 +80,10 @@ class RedisBuckets(Protocol):
 
     async def plant(self, mark: str) -> None: ...
 
+    async def unplant(self, mark: str) -> None:
+        """Nobody decides by this mark any more; another one stays."""
+        ...
+
     async def decide(
         self,
         epoch: Epoch,

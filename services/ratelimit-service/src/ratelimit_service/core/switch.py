@@ -17,6 +17,7 @@ import asyncio
 import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from chassis.kernel import errors
 from chassis.kernel.clock import Clock
@@ -30,6 +31,8 @@ LEASE_S = 0.9
 # After a miss Redis must answer so many heartbeats in a row before it is trusted again.
 STEADY_BEATS = 3
 SETTLE_POLL_S = 0.01
+# How long an answer may wait until Postgres knows of what it gave out.
+CONFIRM_S = 0.05
 # A batch gives up on Postgres's turn after the settling time: local decides rather than nobody.
 TURNS = 150
 UNKNOWN = ports.Epoch(seq=0, gen=0, backend=Backend.POSTGRES)
@@ -81,7 +84,9 @@ class Switch:
         self._opened_at = 0.0
         self._steady = STEADY_BEATS
         self._left: int | None = None
-        self._was_alone = False
+        self._stale_mark: str | None = None
+        self._progress = asyncio.Event()
+        self._owes_postgres = False
         self._away_since: float | None = None
         self._last_road = Backend.POSTGRES
         self.replicas = 1
@@ -183,6 +188,8 @@ class Switch:
                 except BaseException:
                     self._ledger.keep(piece)
                     raise
+                self._ledger.confirm(piece)
+                self._progress.set()
 
     async def _tell_postgres(self, piece: Mapping[str, Owed]) -> None:
         debts = {key: owed.level for key, owed in piece.items() if not owed.is_reset}
@@ -200,7 +207,7 @@ class Switch:
             try:
                 return await self._by_redis(self._redis, batch)
             except ports.Missed:
-                self._left = epoch.seq
+                self._left, self._stale_mark = epoch.seq, epoch.mark
         if epoch.seq == self._left:
             await self._depart(epoch)
         return await self._by_postgres(batch)
@@ -213,8 +220,20 @@ class Switch:
             await self._fill_in(redis, epoch, batch.asks, rulings)
         if self._ledger.is_due:
             self._on_due()
+        await self._confirmed(batch.keys)
         self._tell()
         return [each for each in rulings if each is not None]
+
+    async def _confirmed(self, keys: Sequence[str]) -> None:
+        """What is spent in a rush is answered when Postgres knows of it, or will not say for a
+        while: should we die together with Redis, little is given out again."""
+        if not self._ledger.is_late(keys):
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CONFIRM_S):
+                while self._away_since is None and self._ledger.is_late(keys):
+                    self._progress.clear()
+                    await self._progress.wait()
 
     async def _ask_redis(
         self,
@@ -290,12 +309,12 @@ class Switch:
         no caller waits for that.
         """
         self._require_postgres()
-        if self._was_alone:
+        if self._owes_postgres:
             await self.hand_over(everything=True)
-            self._was_alone = False
+            self._owes_postgres = False
 
     def _rule_alone(self, ask: gcra.Ask) -> Ruling:
-        self._was_alone = True
+        self._owes_postgres = True
         verdict = self._local.decide(ask, replicas=self.replicas, away_s=self.postgres_away_s)
         self._tell()
         return Ruling(verdict, Backend.LOCAL)
@@ -335,6 +354,7 @@ class Switch:
 
     async def _follow(self, standing: ports.Standing) -> None:
         asked_at = self._monotonic()
+        self._stale_mark = self._epoch.mark or self._stale_mark
         self._epoch = standing.epoch
         if standing.epoch.backend is Backend.REDIS:
             self._opened_at = asked_at - standing.age_us / 1_000_000
@@ -350,6 +370,10 @@ class Switch:
             return None
         try:
             run_id = await self._redis.run_id()
+            if self._stale_mark is not None:
+                # So that nobody decides by an epoch that was left who cannot read of its end.
+                await self._redis.unplant(self._stale_mark)
+                self._stale_mark = None
         except ports.Missed:
             self._steady = 0
             return None
@@ -368,6 +392,8 @@ class Switch:
     def _postgres_failed(self) -> None:
         if self._away_since is None:
             self._away_since = self._monotonic()
+            self._ledger.doubt()
+            self._owes_postgres = True
             self._on_away()
 
     def _tell(self) -> None:
