@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chassis.kernel import errors
-from gateway.core import accounts, admission, gcra, keys, local
+from gateway.core import accounts, admission, callers, gcra, keys, local
 from testkit.clock import FakeClock
 
 SHOP = keys.Identity("k1", "s.myshopify.com", frozenset({"jobs:read"}))
@@ -46,7 +46,7 @@ async def test_memory_is_flat_and_a_known_shop_unharmed(
     addresses: Callable[[int], str],
 ) -> None:
     monkeypatch.setattr(admission, "Accounts", partial(accounts.Accounts, capacity=1_000))
-    monkeypatch.setattr(admission, "Recent", partial(accounts.Recent, capacity=1_000))
+    monkeypatch.setattr(admission, "Callers", partial(callers.Callers, capacity=1_000))
     monkeypatch.setattr(admission, "Local", partial(local.Local, capacity=1_000))
     limiter.buckets = gcra.Buckets(clock.monotonic, capacity=1_000)
     admit = make_admission()

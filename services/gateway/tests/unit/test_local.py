@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis.kernel import errors
@@ -229,6 +229,7 @@ STEPS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(STEPS, st.integers(1, 3))
 async def test_however_it_comes_and_goes_no_more_is_given_out(
     limiter_on: Any, steps: list[tuple[str, float, int]], gateways: int

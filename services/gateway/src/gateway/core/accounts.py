@@ -7,13 +7,9 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
 from chassis.kernel.values import value
 from gateway.core import gcra, ports
-
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 
 CAPACITY = 10_000
 # No denial is believed for longer.
@@ -40,16 +36,21 @@ class Lease:
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """`pace` and `empty_until_us` are what the limiter last said: None before it said anything."""
+    """`pace` and `empty_until_us` are what the limiter last said: None before it said anything.
+    `share` is the part of the pace that is ours alone, once somebody has asked for it. `low`: with
+    no more tokens than this, more are taken."""
 
     policy: str
     subject: ports.Subject
     pace: gcra.Pace | None = None
+    share: gcra.Pace | None = None
     empty_until_us: int = 0
     denial: Denial | None = None
     leases: list[Lease] = field(default_factory=list)
     refill: asyncio.Task[None] | None = None
     no_lease_before_s: float = 0.0
+    low: int = 0
+    is_gone: bool = False
     _since_s: float = 0.0
     _now: int = 0
     _before: int = 0
@@ -88,9 +89,11 @@ class Account:
     def learn(self, limit: ports.Limit, known: gcra.Pace | None, now_us: int) -> None:
         """What an answer says of this key. `known`: the policy's own pace, which is exact."""
         if limit.shadow or limit.burst <= 0 or limit.window_s <= 0:
-            self.pace = None
+            self.pace = self.share = None
             return
-        pace = self.pace = _pace(limit, known)
+        pace = _pace(limit, known)
+        if pace is not self.pace:
+            self.pace, self.share = pace, None
         # One more comes in `reset_s`, so it owes all but what is left and that one.
         owed_us = pace.tau_us - (limit.remaining + 1) * pace.t_us + round(limit.reset_s * 1e6)
         self.empty_until_us = now_us + max(0, owed_us)
@@ -116,31 +119,15 @@ class Accounts:
             accounts.move_to_end(subject)
             return found
         if len(accounts) >= self._capacity:
-            self._forgotten(accounts.popitem(last=False)[1])
+            gone = accounts.popitem(last=False)[1]
+            gone.is_gone = True
+            self._forgotten(gone)
         made = accounts[subject] = Account(policy, subject)
         return made
 
-
-class Recent(Generic[Key, Value]):
-    """What is remembered for a moment, by key."""
-
-    def __init__(self, *, lasts_s: float, capacity: int = CAPACITY) -> None:
-        self._lasts_s = lasts_s
-        self._capacity = capacity
-        self._found: OrderedDict[Key, tuple[float, Value]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def get(self, key: Key, now_s: float) -> Value | None:
-        until_s, found = self._found.get(key, (0.0, None))
-        return found if until_s > now_s else None
-
-    def put(self, key: Key, found: Value, now_s: float) -> None:
-        self._found[key] = (now_s + self._lasts_s, found)
-        self._found.move_to_end(key)
-        if len(self._found) > self._capacity:
-            self._found.popitem(last=False)
+    def touch(self, account: Account) -> None:
+        """It is in use: others make room first."""
+        self._by_policy[account.policy].move_to_end(account.subject)
 
 
 def _pace(limit: ports.Limit, known: gcra.Pace | None) -> gcra.Pace:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from chassis.kernel import errors
 from gateway.core import gcra, keys, ports
 from gateway.core.absence import Absence
-from gateway.core.accounts import Accounts, Denial, Lease, Recent
+from gateway.core.accounts import Accounts, Denial, Lease
+from gateway.core.callers import Caller, Callers
 from gateway.core.leases import Leases
 from gateway.core.local import LOCAL, Asked, Debit, Local
 from gateway.core.policies import API, API_IP, API_KEY, Policies
@@ -27,7 +28,11 @@ LISTED_S = 1.0
 DEBITS = 1_000
 TOLD_AT_ONCE = 8
 
+# A decision, and what it came by: denial, lease, service, local, or exempt: no policy counts it.
+Ruling = tuple[ports.Decision, str]
+
 PASSED = ports.Decision(allowed=True, limits=(), retry_after_s=0.0, backend="lease")
+PASSED_BY_LEASE = (PASSED, "lease")
 
 
 class Admission:
@@ -58,12 +63,11 @@ class Admission:
         )
         self._accounts = Accounts(forgotten=self.leases.forget)
         self._local = Local(monotonic, gateways=gateways)
-        self._cleared: Recent[ports.Demand, bool] = Recent(lasts_s=CLEARED_S)
-        self._listed: Recent[ports.Demand, ports.Decision] = Recent(lasts_s=LISTED_S)
+        self._callers = Callers()
 
     def __len__(self) -> int:
-        """How many keys are remembered, whatever for."""
-        return len(self._accounts) + len(self._local) + len(self._cleared) + len(self._listed)
+        """How many are remembered, whatever for."""
+        return len(self._accounts) + len(self._local) + len(self._callers)
 
     async def __call__(
         self, *, identity: keys.Identity | None, shop: str | None, address: str
@@ -74,7 +78,8 @@ class Admission:
         return await self.admit(_demand(identity, shop, address))
 
     async def admit(self, demand: ports.Demand) -> str | None:
-        decision, by = await self._decide(demand)
+        caller = self._callers.get(demand) or self._meet(demand)
+        decision, by = self._at_once(caller) or await self._decide(demand, caller)
         self._counted(by, "allowed" if decision.allowed else "refused")
         if not decision.allowed:
             raise refusal(decision)
@@ -82,7 +87,8 @@ class Admission:
 
     async def refresh(self) -> None:
         """Learn what the policies are. Unavailable while nobody says."""
-        self._policies.replace(await self._limiter.policies())
+        if self._policies.replace(await self._limiter.policies()):
+            self._callers.clear()
 
     async def come_back(self) -> None:
         """Once the limiter answers again, tell it what was given out, then let it decide."""
@@ -105,87 +111,103 @@ class Admission:
         if not self.absence.is_on:
             self._local.clear()
 
-    async def _decide(self, demand: ports.Demand) -> tuple[ports.Decision, str]:
-        """And what it came by: denial, lease, service, local, or exempt: no policy counts it."""
-        asked = self._asked(demand)
-        if not asked:
-            return PASSED, "exempt"
-        refused = self._refused(demand, asked)
+    def _meet(self, demand: ports.Demand) -> Caller:
+        asked = []
+        for name in demand.policies:
+            known = self._policies.get(name)
+            subject = known.subject(demand) if known is not None else None
+            if known is not None and subject is not None:
+                account = self._accounts.of(name, subject)
+                account.share = None
+                asked.append(Asked(account, known))
+        caller = Caller(asked)
+        self._callers.add(demand, caller)
+        return caller
+
+    def _at_once(self, caller: Caller) -> Ruling | None:
+        """What can be said without asking anybody: most of what there is to say on a busy day."""
+        now = self._monotonic()
+        holding = 0
+        for each in caller.asked:
+            account = each.account
+            account.asked(now)
+            self._accounts.touch(account)
+            holding += account.holds(now)
+        refused = self._refused(caller, caller.asked, now)
         if refused is not None:
             return refused, "denial"
+        if not caller.asked:
+            return PASSED, "exempt"
+        if holding == len(caller.asked) and (caller.cleared_until_s > now or self.absence.is_on):
+            for each in caller.asked:
+                self.leases.take(each.account, now)
+            return PASSED_BY_LEASE
+        if self.absence.is_on and not holding:
+            return self._local.decide(caller.asked, away_s=self.absence.lasts_s), "local"
+        return None
+
+    async def _decide(self, demand: ports.Demand, caller: Caller) -> Ruling:
         held: list[Lease] = []
-        decision: ports.Decision | None = None
+        ruling: Ruling | None = None
         try:
-            others = await self._lease(asked, held)
-            refused = self._refused(demand, others)
+            others = await self._lease(caller.asked, held)
+            refused = self._refused(caller, others, self._monotonic())
             if refused is not None:
                 return refused, "denial"
-            decision, by = await self._decide_others(demand, others)
+            ruling = await self._decide_others(demand, caller, others)
         finally:
-            if decision is None or not decision.allowed:
+            if ruling is None or not ruling[0].allowed:
                 self._put_back(held)
-        return decision, by
+        return ruling
 
     async def _decide_others(
-        self, demand: ports.Demand, others: Sequence[Asked]
-    ) -> tuple[ports.Decision, str]:
+        self, demand: ports.Demand, caller: Caller, others: Sequence[Asked]
+    ) -> Ruling:
         if not others:
-            return await self._may_pass(demand), "lease"
+            return await self._may_pass(demand, caller), "lease"
         if not self.absence.is_on:
             try:
-                return await self._check(demand, others), "service"
+                return await self._check(demand, caller, others), "service"
             except errors.Unavailable:
                 self.absence.begin()
             except errors.Fault:
                 pass  # it is there, but has no word for this request
         return self._local.decide(others, away_s=self.absence.lasts_s), "local"
 
-    async def _may_pass(self, demand: ports.Demand) -> ports.Decision:
+    async def _may_pass(self, demand: ports.Demand, caller: Caller) -> ports.Decision:
         """Tokens are there, but is it on a list? Asked by name every few seconds."""
         now = self._monotonic()
-        if self.absence.is_on or self._cleared.get(demand, now):
+        if self.absence.is_on or caller.cleared_until_s > now:
             return PASSED
         try:
-            looked = await self._limiter.check(dataclasses.replace(demand, takes=False))
+            looked = await self._limiter.check(demand._replace(takes=False))
         except errors.Unavailable:
             self.absence.begin()
             return PASSED
         except errors.Fault:
             return PASSED
-        if not looked.allowed and not looked.limits:
-            self._listed.put(demand, looked, now)
-            return looked
-        self._cleared.put(demand, True, now)
-        return PASSED
+        if looked.allowed or looked.limits:
+            caller.cleared_until_s = now + CLEARED_S
+            return PASSED
+        caller.listed, caller.listed_until_s = looked, now + LISTED_S
+        return looked
 
-    def _asked(self, demand: ports.Demand) -> list[Asked]:
-        now = self._monotonic()
-        found = []
-        for name in demand.policies:
-            known = self._policies.get(name)
-            subject = known.subject(demand) if known is not None else None
-            if known is not None and subject is not None:
-                account = self._accounts.of(name, subject)
-                account.asked(now)
-                found.append(Asked(account, known))
-        return found
-
-    def _refused(self, demand: ports.Demand, asked: Sequence[Asked]) -> ports.Decision | None:
+    def _refused(self, caller: Caller, asked: Sequence[Asked], now: float) -> ports.Decision | None:
         """What was refused a moment ago still is, unless there are tokens for it here."""
-        now = self._monotonic()
         for each in asked:
             denial = each.account.denied(now)
             if denial is not None and not each.account.holds(now):
                 return _still(denial, now)
-        return self._listed.get(demand, now)
+        return caller.listed if caller.listed_until_s > now else None
 
     async def _lease(self, asked: Sequence[Asked], held: list[Lease]) -> list[Asked]:
         """Adds to `held` what was spent; returns those that nothing was held for."""
         others = []
         for each in asked:
-            lease = self.leases.take(each.account)
-            if lease is None and each.known.is_leasable and await self.leases.wait(each.account):
-                lease = self.leases.take(each.account)
+            account = each.account
+            lease = self.leases.take(account, self._monotonic())
+            if lease is None and each.known.is_leasable and await self.leases.wait(account):
+                lease = self.leases.take(account, self._monotonic())
             if lease is None:
                 others.append(each)
             else:
@@ -196,17 +218,17 @@ class Admission:
         for lease in held:
             self.leases.put_back(lease)
 
-    async def _check(self, demand: ports.Demand, asked: Sequence[Asked]) -> ports.Decision:
+    async def _check(
+        self, demand: ports.Demand, caller: Caller, asked: Sequence[Asked]
+    ) -> ports.Decision:
         policies = tuple(each.account.policy for each in asked)
-        decision = await self._limiter.check(
-            ports.Demand(policies, demand.shop, demand.key_id, demand.address)
-        )
+        decision = await self._limiter.check(demand._replace(policies=policies))
         now = self._monotonic()
         self._learn(asked, decision, now)
         if decision.allowed:
-            self._cleared.put(demand, True, now)
+            caller.cleared_until_s = now + CLEARED_S
         elif not decision.limits:
-            self._listed.put(demand, decision, now)
+            caller.listed, caller.listed_until_s = decision, now + LISTED_S
         return decision
 
     def _learn(self, asked: Sequence[Asked], decision: ports.Decision, now: float) -> None:

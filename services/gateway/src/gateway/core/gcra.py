@@ -100,15 +100,20 @@ class Buckets:
 
     def take(self, key: Key, pace: Pace, *, start_us: int = 0) -> Level:
         """One token, if there is one."""
-        now = now_us(self._monotonic)
-        bucket = self._find(key, now) or Bucket(start_us, start_us)
-        base = max(bucket.tat_us, now)
-        found = level(base, now, pace)
-        if not found.allowed:
-            return found
-        bucket.tat_us, bucket.t_us = base + pace.t_us, pace.t_us
-        self._keep(key, bucket)
-        return Level(True, found.remaining - 1, 0.0)
+        now = int(self._monotonic() * SECOND_US)
+        known = self._buckets.get(key)
+        bucket = known or self._find(key, now) or Bucket(start_us, start_us)
+        base = max(now, bucket.tat_us)
+        room = now + pace.tau_us - base
+        t_us = pace.t_us
+        if room < t_us:
+            return Level(False, 0, (t_us - room) / SECOND_US)
+        bucket.tat_us, bucket.t_us = base + t_us, t_us
+        if known is None:
+            self._keep(key, bucket)
+        else:
+            self._buckets.move_to_end(key)
+        return Level(True, room // t_us - 1, 0.0)
 
     def _find(self, key: Key, now: int) -> Bucket | None:
         """Makes room for a key that has no bucket yet, where that can be done."""
@@ -129,9 +134,8 @@ class Buckets:
         return False
 
     def _keep(self, key: Key, bucket: Bucket) -> None:
-        if key in self._buckets or len(self._buckets) < self._capacity:
+        if len(self._buckets) < self._capacity:
             self._buckets[key] = bucket
-            self._buckets.move_to_end(key)
         else:
             self._shared[_slot(key)] = bucket
 

@@ -59,13 +59,13 @@ class Leases:
         """All that is held."""
         return sum(account.tokens for account in self._holding)
 
-    def take(self, account: Account) -> Lease | None:
+    def take(self, account: Account, now_s: float) -> Lease | None:
         """One token of what is held, oldest first; takes more in time."""
-        now = self._monotonic()
         for lease in account.leases:
-            if lease.tokens and lease.until_s > now:
+            if lease.tokens and lease.until_s > now_s:
                 lease.tokens -= 1
-                self._refill_when_low(account)
+                if lease.tokens <= account.low and account.tokens <= account.low:
+                    self._start_refill(account)
                 return lease
         return None
 
@@ -110,10 +110,6 @@ class Leases:
         for task in self._tasks:
             task.cancel()
 
-    def _refill_when_low(self, account: Account) -> None:
-        if account.refill is None and account.tokens <= LOW * self._target(account):
-            self._start_refill(account)
-
     def _start_refill(self, account: Account) -> None:
         if account.refill is not None or self._is_closing or self._is_away():
             return
@@ -157,6 +153,7 @@ class Leases:
             self._moved("leased", grant.tokens)
             unspent = [lease for lease in account.leases if lease.tokens]
             account.leases = [*unspent, Lease(grant.id, grant.tokens, until_s)]
+            account.low = int(LOW * self._target(account))
             self._holding.add(account)
         if self._is_closing:
             self.forget(account)

@@ -17,6 +17,9 @@ OPEN = "limits;open"
 # A key never seen here may have spent anything elsewhere: it starts half full.
 UNSEEN = 0.5
 
+PASSED = ports.Decision(True, (), 0.0, "local", LOCAL)
+PASSED_OPEN = ports.Decision(True, (), 0.0, "local", OPEN)
+
 
 @value
 class Asked:
@@ -54,22 +57,20 @@ class Local:
     def decide(self, asked: Sequence[Asked], *, away_s: float) -> ports.Decision:
         """One token of each bucket, or of none. Raises Unavailable where a policy would rather let
         nothing pass than let it pass uncounted."""
-        modes = ["open" if each.known.is_exempt else each.known.mode(away_s) for each in asked]
-        if "closed" in modes:
-            raise errors.Unavailable("nobody decides on limits now", code="limits_unavailable")
-        counted = [each for each, mode in zip(asked, modes, strict=True) if mode == "local"]
-        paces = [self._pace(each) for each in counted]
-        pairs = list(zip(counted, paces, strict=True))
-        levels = [self._peek(each, pace) for each, pace in pairs]
-        allowed = all(level.allowed for level in levels)
-        if allowed:
-            levels = [self._take(each, pace) for each, pace in pairs]
+        counted = [each for each in asked if self._is_counted(each.known, away_s)]
+        if not counted:
+            return PASSED_OPEN
+        levels = [self._peek(each) for each in counted] if len(counted) > 1 else []
+        if all(level.allowed for level in levels):
+            levels = [self._take(each) for each in counted]
+            if levels[0].allowed:
+                return PASSED
         return ports.Decision(
-            allowed=allowed,
-            limits=tuple(map(_limit, counted, paces, levels)),
-            retry_after_s=max((level.retry_after_s for level in levels), default=0.0),
+            allowed=False,
+            limits=tuple(map(self._limit, counted, levels)),
+            retry_after_s=max(level.retry_after_s for level in levels),
             backend="local",
-            degraded=LOCAL if counted else OPEN,
+            degraded=LOCAL,
         )
 
     def debits(self) -> list[Debit]:
@@ -93,13 +94,25 @@ class Local:
         """The limiter decides again, and knows all that was given out."""
         self._buckets.clear()
 
-    def _peek(self, asked: Asked, pace: gcra.Pace) -> gcra.Level:
-        account = asked.account
-        return self._of(account.policy).peek(account.subject, pace, start_us=self._start_us(asked))
+    def _is_counted(self, known: Known, away_s: float) -> bool:
+        mode = known.on_failure
+        if mode == "local" or known.mode(away_s) == "local":
+            return not known.is_exempt
+        if mode == "closed" and not known.is_exempt:
+            raise errors.Unavailable("nobody decides on limits now", code="limits_unavailable")
+        return False
 
-    def _take(self, asked: Asked, pace: gcra.Pace) -> gcra.Level:
+    def _peek(self, asked: Asked) -> gcra.Level:
         account = asked.account
-        return self._of(account.policy).take(account.subject, pace, start_us=self._start_us(asked))
+        return self._of(account.policy).peek(
+            account.subject, self._pace(asked), start_us=self._start_us(asked)
+        )
+
+    def _take(self, asked: Asked) -> gcra.Level:
+        account = asked.account
+        return self._of(account.policy).take(
+            account.subject, self._pace(asked), start_us=self._start_us(asked)
+        )
 
     def _of(self, policy: str) -> gcra.Buckets:
         """Each policy has its own, so that a crowd of addresses pushes out no shop."""
@@ -110,7 +123,11 @@ class Local:
         return found
 
     def _pace(self, asked: Asked) -> gcra.Pace:
-        return (asked.account.pace or asked.known.pace).shared(self._gateways)
+        account = asked.account
+        share = account.share
+        if share is None:
+            share = account.share = (account.pace or asked.known.pace).shared(self._gateways)
+        return share
 
     def _start_us(self, asked: Asked) -> int:
         """What a share owes lasts as long as what the whole owes: both shrink by the same."""
@@ -118,13 +135,13 @@ class Local:
             return asked.account.empty_until_us
         return gcra.now_us(self._monotonic) + int(asked.known.pace.tau_us * UNSEEN)
 
-
-def _limit(asked: Asked, pace: gcra.Pace, level: gcra.Level) -> ports.Limit:
-    return ports.Limit(
-        policy=asked.account.policy,
-        burst=pace.burst,
-        remaining=level.remaining,
-        window_s=pace.window_s,
-        reset_s=level.retry_after_s,
-        violated=not level.allowed,
-    )
+    def _limit(self, asked: Asked, level: gcra.Level) -> ports.Limit:
+        pace = self._pace(asked)
+        return ports.Limit(
+            policy=asked.account.policy,
+            burst=pace.burst,
+            remaining=level.remaining,
+            window_s=pace.window_s,
+            reset_s=level.retry_after_s,
+            violated=not level.allowed,
+        )

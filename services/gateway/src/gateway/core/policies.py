@@ -58,8 +58,13 @@ class Policies:
         """None: there is no such policy, so nothing to ask for."""
         return self._known.get(name)
 
-    def replace(self, found: Iterable[ports.Policy]) -> None:
-        self._known = {each.id: _known(each) for each in found}
+    def replace(self, found: Iterable[ports.Policy]) -> bool:
+        """Has anything changed?"""
+        known = {each.id: _known(each) for each in found}
+        is_changed = known != self._known
+        if is_changed:
+            self._known = known
+        return is_changed
 
 
 def _known(policy: ports.Policy) -> Known:

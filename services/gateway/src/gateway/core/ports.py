@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID
 
 from chassis.kernel import errors
@@ -176,8 +176,7 @@ class EventLog(Protocol):
 Subject = tuple[str, str]
 
 
-@value
-class Demand:
+class Demand(NamedTuple):
     """One token of each of these policies, for this shop, key and address; without `takes` only
     whether they may."""
 
