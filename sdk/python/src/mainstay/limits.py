@@ -114,7 +114,7 @@ class Policy(Answer):
     on_failure: str = "local"
     max_degraded_s: float = 0.0
     consistency: str = "bounded"
-    bound: dict[str, int] | None = None
+    bound: dict[str, float | None] | None = None
     updated_at: datetime | None = None
 
 

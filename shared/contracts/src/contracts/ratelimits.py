@@ -222,12 +222,13 @@ class PolicyChange(Said):
 
 class Bound(Answer):
     """How much more than the ideal a policy may ever give out for a key, in its unit: at one switch
-    of the deciding store, for each replica that dies together with it, and when both stores are
-    lost."""
+    of the deciding store, for each replica that dies together with it, when both stores are lost
+    (null: all passes then), and for each second in which replicas see different stores."""
 
     per_switch: int
     per_dead_replica: int
-    both_stores_lost: int
+    both_stores_lost: int | None
+    per_second_apart: float
 
 
 class Policy(Answer):

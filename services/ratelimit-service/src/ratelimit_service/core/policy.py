@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from chassis.kernel import errors
 from chassis.kernel.clock import rfc3339
 from contracts.ratelimits import Algorithm, Consistency, OnFailure, PolicyPut, Priority
-from ratelimit_service.core import gcra, quota
+from ratelimit_service.core import bound, gcra, quota
 from ratelimit_service.core.gcra import Pin
 
 MAX_PER_S = 10_000
@@ -71,10 +71,12 @@ class Policy:
         )
 
     def document(self) -> dict[str, Any]:
+        found = bound.of_policy(self.spec, self.pace, self.pin)
         return {
             "id": self.id,
             "version": self.version,
             **self.spec.model_dump(mode="json"),
+            "bound": found and found.model_dump(mode="json"),
             "updated_at": rfc3339(self.updated_at),
         }
 
@@ -98,7 +100,7 @@ def build(identifier: str, *, version: int, spec: PolicyPut, updated_at: datetim
         },
         updated_at=updated_at,
         calendar=windows,
-        pin=_pin(spec, counted),
+        pin=pinned(spec, counted),
         key_name=identifier if windows is None else f"{identifier}:{windows.quota.scope}",
         opens_after_s=spec.max_degraded_s if spec.on_failure is OnFailure.OPEN else None,
         is_concurrency=spec.algorithm is Algorithm.CONCURRENCY,
@@ -199,7 +201,7 @@ def _kept(spec: PolicyPut, priority: Priority, counted: gcra.Pace) -> int:
     return math.ceil(Fraction(str(spec.floors.get(priority, 0.0))) * counted.burst)
 
 
-def _pin(spec: PolicyPut, counted: gcra.Pace) -> Pin:
+def pinned(spec: PolicyPut, counted: gcra.Pace) -> Pin:
     if spec.consistency is Consistency.STRICT:
         return Pin.STRICT
     return Pin.SMALL if counted.burst <= SMALL_BURST else Pin.NONE
