@@ -146,7 +146,7 @@ test("while it is away what was left is what is left, and a denial is kept to", 
   for (const fault of ["refuse", "hang"]) {
     const policy = `js-away-${fault}`;
     await put(policy, { burst: 10 });
-    const limiter = new Limiter(client, { budgetMs: 500, replicas: 2, pauseMs: 60_000, log: QUIET });
+    const limiter = new Limiter(client, { budgetMs: 1500, replicas: 2, pauseMs: 60_000, log: QUIET });
     assert.equal((await limiter.check(policy, SHOP, { cost: 4 })).limits[0].remaining, 6);
     await proxy[fault]();
     const first = await limiter.check(policy, SHOP);
@@ -162,7 +162,7 @@ test("while it is away what was left is what is left, and a denial is kept to", 
 
 test("nothing is broken into a refusal, but where it is closed", async () => {
   await proxy.refuse();
-  const how = { budgetMs: 500, pauseMs: 60_000, rates: { x: { perS: 0.001, burst: 1 } }, log: QUIET };
+  const how = { budgetMs: 1500, pauseMs: 60_000, rates: { x: { perS: 0.001, burst: 1 } }, log: QUIET };
   const open = new Limiter(client, { ...how, onFailure: "open" });
   const closed = new Limiter(client, { ...how, onFailure: "closed" });
   for (let n = 0; n < 3; n += 1) assert.ok((await open.check("x", SHOP)).allowed);
@@ -198,7 +198,7 @@ test("the middleware tells what is left, and then when to come again", async () 
 
 test("the middleware refuses nobody for a limiter that is away, unless it is closed", async () => {
   await put("js-mw", { burst: 100 });
-  const how = { client, policies: "js-mw", budgetMs: 500, pauseMs: 60_000, log: QUIET };
+  const how = { client, policies: "js-mw", budgetMs: 1500, pauseMs: 60_000, log: QUIET };
   await proxy.refuse();
   await serving(rateLimit(how), async (get) => {
     const { status, headers } = await get();

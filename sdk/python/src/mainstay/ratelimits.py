@@ -138,7 +138,7 @@ class RateLimits:
     async def peek(self, policies: Names, **subject: Unpack[Subject]) -> limits.Levels:
         """Where limits stand; takes nothing."""
         names = [policies] if isinstance(policies, str) else list(policies)
-        query = {"policy": names, **_said(subject)}
+        query = {"policy": ",".join(names), **_said(subject)}
         return await self._limits("GET", "peek", limits.Levels, query=query)
 
     async def reset(

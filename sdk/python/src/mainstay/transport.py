@@ -198,12 +198,7 @@ class Transport:
             raise errors.from_answer(response.status, response.headers, body)
 
     def _url(self, path: str, query: Mapping[str, object] | None) -> URL:
-        said = [
-            (name, _text(one))
-            for name, value in (query or {}).items()
-            if value is not None
-            for one in (value if isinstance(value, list) else [value])
-        ]
+        said = {name: _text(value) for name, value in (query or {}).items() if value is not None}
         return URL(
             f"{self._base_url}{path}" + (f"?{urlencode(said)}" if said else ""), encoded=True
         )

@@ -15,7 +15,7 @@ from testkit.faults import TcpProxy
 from testkit.signals import eventually
 
 SHOP = "a.myshopify.com"
-BUDGET_S = 1.0
+BUDGET_S = 1.5
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,7 @@ async def test_while_it_is_away_what_was_left_is_what_is_left(
     client: Client, proxy: TcpProxy, fault: str
 ) -> None:
     await client.put_policy("slow", key="shop", rate="1/h", burst=10)
-    async with Limiter(client, budget_s=0.3, replicas=2) as limits:
+    async with Limiter(client, budget_s=BUDGET_S, replicas=2) as limits:
         await client.check("slow", shop=SHOP, cost=3)
         assert (await limits.check("slow", shop=SHOP)).limits[0].remaining == 6
         if fault == "hangs":

@@ -51,7 +51,8 @@ async def test_what_was_taken_is_given_back_once(client: Client) -> None:
 async def test_a_penalty_is_taken_and_forgotten_by_a_reset(client: Client) -> None:
     await client.put_policy("slow", key="shop", rate="1/h", burst=10)
     await client.penalize("slow", 7, reason="abuse", shop=SHOP)
-    assert await left(client, "slow") == 3
+    both = await client.peek(["slow", "api"], shop=SHOP)
+    assert [(one.policy, one.remaining) for one in both.limits] == [("slow", 3), ("api", 100)]
     await client.reset("slow", reason="a mistake", shop=SHOP)
     assert await left(client, "slow") == 10
 
