@@ -202,7 +202,7 @@ async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
         replicas=lambda: switch.replicas,
         counted=metrics.DENIALS_CACHED.inc,
     )
-    tokens = Tokens(app[SETTINGS].service_key.get_secret_value(), SystemClock())
+    tokens = Tokens(app[SETTINGS].service_key.get_secret_value())
     app[keys.CHECKS] = Checks(policies=app[TABLE], rule=denials, state=state, tokens=tokens)
     _add_adjustments(app, denials, state, tokens)
     try:

@@ -28,13 +28,16 @@ class World:
 
     def __init__(self, *, rate: str = "1/s", debt_us: int = 100 * SECOND_US) -> None:
         self.clock = FakeClock()
-        self.tokens = Tokens("a secret", self.clock)
+        self.tokens = Tokens("a secret", self.now_us)
         self.debt_us = debt_us
         self.asked: list[str] = []
         self.gifts: list[gcra.Limit] = []
         self.spent: set[bytes] = set()
         self.breaks: Exception | None = None
         self.table = PolicyTable([self.policy(rate)])
+
+    def now_us(self) -> int:
+        return int(self.clock.now().timestamp() * SECOND_US)
 
     def policy(self, rate: str) -> policy.Policy:
         spec = PolicyPut.model_validate_json(f'{{"key": "shop", "rate": "{rate}", "burst": 100}}')
@@ -146,14 +149,14 @@ def test_a_token_that_was_touched_is_none(data: st.DataObject) -> None:
 def test_a_token_of_another_secret_is_none() -> None:
     world = World()
     with pytest.raises(errors.Invalid):
-        Tokens("another", world.clock).read(world.charged())
+        Tokens("another", world.now_us).read(world.charged())
 
 
 def test_no_two_tokens_are_one() -> None:
     world = World()
     nonces = {world.tokens.read(world.charged()).nonce for _ in range(100)}
     assert len(nonces) == 100
-    other = Tokens("a secret", world.clock)
+    other = Tokens("a secret", world.now_us)
     world.tokens = other
     assert other.read(world.charged()).nonce not in nonces
 
@@ -161,8 +164,7 @@ def test_no_two_tokens_are_one() -> None:
 def test_a_lease_is_the_same_charge_until_its_time_is_over() -> None:
     world = World()
     token = world.charged()
-    now_us = int(world.clock.now().timestamp() * SECOND_US)
-    lease = world.tokens.until(token, now_us + 5 * SECOND_US)
+    lease = world.tokens.until(token, world.now_us() + 5 * SECOND_US)
     assert world.tokens.read(lease).nonce == world.tokens.read(token).nonce
     assert not world.tokens.read(lease).is_over
     world.clock.advance(5)
