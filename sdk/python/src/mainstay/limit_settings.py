@@ -80,9 +80,9 @@ class LimitSettings:
         return await self._set("POST", path, limits.Simulation, {**change, "minutes": minutes})
 
     async def list_overrides(
-        self, *, limit: int = 50, cursor: str | None = None
+        self, *, shop: str | None = None, limit: int = 50, cursor: str | None = None
     ) -> Page[limits.Override]:
-        query = {"limit": limit, "cursor": cursor}
+        query = {"shop": shop, "limit": limit, "cursor": cursor}
         return await self._set("GET", "overrides", Page[limits.Override], query=query)
 
     async def get_override(self, shop: str, policy: str) -> limits.Override:

@@ -130,6 +130,7 @@ async def test_what_differs_for_some(client: Client) -> None:
     assert (made.shop, made.policy, made.change["burst"]) == (SHOP, "api", 7)
     assert (await client.get_override(SHOP, "api")).reason == "launch"
     assert [one.shop for one in (await client.list_overrides()).items] == [SHOP]
+    assert (await client.list_overrides(shop="other")).items == []
     await client.delete_override(SHOP, "api")
     await client.delete_override(SHOP, "api")
     await client.put_plan("plus", {"api": {"rate": "50/s", "burst": 500}})
