@@ -75,6 +75,8 @@ async def test_a_change_names_the_version_that_it_replaces(service: Any, path: s
     changed = await service.call("PUT", path, other, headers={"If-Match": etag})
     assert changed.status == 200
     assert changed.body["version"] > made.body["version"]
+    repeat = await service.call("PUT", path, other, headers={"If-Match": etag})
+    assert (repeat.status, repeat.body) == (200, changed.body), "its first answer was lost"
     late = await service.call("PUT", path, said, headers={"If-Match": etag})
     assert late.status == 412
     gone = await service.call("DELETE", path, headers={"If-Match": changed.headers["ETag"]})
