@@ -300,6 +300,7 @@ async def health_ctx(app: web.Application) -> AsyncIterator[None]:
         own=own.report,
         bus_is_up=lambda: bus is not None and bus.is_up,
         cache=lambda: "redis" if accelerator.presence() is redis.Presence.UP else "memory",
+        limits_alone=lambda: app[keys.ADMISSION].absence.is_on,
         clock=CLOCK,
     )
     yield

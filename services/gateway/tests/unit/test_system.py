@@ -16,6 +16,7 @@ class World:
     def __init__(self, clock: FakeClock) -> None:
         self.own: dict[str, Any] = dict(GOOD)
         self.bus = False
+        self.limits_alone = False
         self.circuits = {
             name: breaker.Breaker(name, monotonic=clock.monotonic, uniform=lambda _low, high: high)
             for name in ALL[:3]
@@ -25,6 +26,7 @@ class World:
             own=lambda: self.own,
             bus_is_up=lambda: self.bus,
             cache=lambda: "memory",
+            limits_alone=lambda: self.limits_alone,
             clock=clock,
         )
 
@@ -111,3 +113,10 @@ def test_a_report_that_nobody_renews_says_nothing(clock: FakeClock) -> None:
     assert not is_fresh({"sampled_at": said}, clock.now())
     assert not is_fresh({}, clock.now())
     assert not is_fresh({"sampled_at": None}, clock.now())
+
+
+def test_a_gateway_that_limits_alone_says_so_although_the_service_looks_well(world: World) -> None:
+    world.limits_alone = True
+    assert world.look()["roads"]["limits"] == "local"
+    world.limits_alone = False
+    assert world.look()["roads"]["limits"] == "redis"

@@ -127,15 +127,15 @@ class Admission:
     def _at_once(self, caller: Caller) -> Ruling | None:
         """What can be said without asking anybody: most of what there is to say on a busy day."""
         now = self._monotonic()
+        refused = self._refused(caller, caller.asked, now)
+        if refused is not None:
+            return refused, "denial"
         holding = 0
         for each in caller.asked:
             account = each.account
             account.asked(now)
             self._accounts.touch(account)
             holding += account.holds(now)
-        refused = self._refused(caller, caller.asked, now)
-        if refused is not None:
-            return refused, "denial"
         if not caller.asked:
             return PASSED, "exempt"
         if holding == len(caller.asked) and (caller.cleared_until_s > now or self.absence.is_on):
@@ -197,6 +197,8 @@ class Admission:
         for each in asked:
             denial = each.account.denied(now)
             if denial is not None and not each.account.holds(now):
+                # Who hammers at an empty bucket is busy there, and spends nothing elsewhere.
+                each.account.asked(now)
                 return _still(denial, now)
         return caller.listed if caller.listed_until_s > now else None
 

@@ -32,7 +32,7 @@ class _Seen:
 
 class System:
     """`own` is this gateway's own health report; `bus_is_up` that of road 2; `cache` the backend
-    that keeps answers now."""
+    that keeps answers now; `limits_alone`: this gateway limits without the service."""
 
     def __init__(
         self,
@@ -41,12 +41,14 @@ class System:
         own: Callable[[], Mapping[str, Any]],
         bus_is_up: Callable[[], bool],
         cache: Callable[[], str],
+        limits_alone: Callable[[], bool],
         clock: Clock,
     ) -> None:
         self._circuits = circuits
         self._own = own
         self._bus_is_up = bus_is_up
         self._cache = cache
+        self._limits_alone = limits_alone
         self._clock = clock
         self._seen: dict[str, _Seen] = {}
         self._sampled_at: datetime | None = None
@@ -94,13 +96,16 @@ class System:
             "since": rfc3339(seen.since),
         }
 
+    def _limits(self) -> str:
+        if self._limits_alone() or not self._is_open(RATELIMIT):
+            return "local"
+        return str(self._said(RATELIMIT, "limits") or "local")
+
     def _roads(self) -> dict[str, str]:
         return {
             "enqueue": self._enqueue(),
             "dispatch": str(self._said(QUEUE, "dispatch") or "postgres"),
-            "limits": str(self._said(RATELIMIT, "limits") or "local")
-            if self._is_open(RATELIMIT)
-            else "local",
+            "limits": self._limits(),
             "sessions": "direct" if self._is_open(SESSION) else "shut",
             "cache": self._cache(),
         }
