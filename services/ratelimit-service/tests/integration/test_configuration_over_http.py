@@ -8,8 +8,10 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from contracts.ratelimits import OverridePut
 from ratelimit_service import metrics
 from ratelimit_service.app import CONFIGURATION, DATABASE, READING, TABLE
+from ratelimit_service.core.configuration import Kind, Place
 from ratelimit_service.core.policies import PolicyTable
 from ratelimit_service.core.reading import Reading
 from testkit.signals import eventually
@@ -401,6 +403,28 @@ async def test_a_change_reads_what_has_changed_and_no_more(service: Any, databas
     await reading.run()
     assert read == [1], "an equal plan is no change"
     assert table.overrides == 1
+
+
+async def test_whoever_has_seen_a_version_has_seen_all_before_it(
+    service: Any, database: Any
+) -> None:
+    store = service.app[CONFIGURATION]
+    table = PolicyTable()
+    reading = Reading(store=store, table=table, unreadable=lambda *_: None)
+    waiting = "select exists (select from pg_locks where locktype = 'advisory' and not granted)"
+    async with store.writing() as desk:
+        place = Place(Kind.OVERRIDE, "slow", "api")
+        await desk.put(place, OverridePut(burst=5), author="k")
+        later = asyncio.create_task(put(service, "/overrides/quick/api", {"burst": 6}))
+
+        async def is_held_up() -> bool:
+            return later.done() or bool(await database.fetchval(waiting))
+
+        await eventually(is_held_up)
+        await reading.run()
+    await later
+    await reading.run()
+    assert table.overrides == 2
 
 
 async def test_a_database_that_was_set_back_is_read_anew(service: Any, database: Any) -> None:
