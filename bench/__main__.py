@@ -11,6 +11,8 @@ PostgreSQL alone, durable (fsync on), without Redis and RabbitMQ.
               (only when asked for)
     limits    what a decision of the limiter costs, and what happens when Redis is killed
               (only when asked for)
+    faults    what limits give out while their stores die, beside the ideal and the bound; two to
+              three minutes (only when asked for)
     dispatch  from enqueue to start, told by notification, by Redis behind a pooler, by nobody
               (only when asked for)
 """
@@ -25,7 +27,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench import limits, load, machine, over_http, peers, queues, report, stack
+from bench import faults, limits, load, machine, over_http, peers, queues, report, stack
 from bench.contestants import BARE_LOOP, MAINSTAY, Contestant, Store
 from bench.dispatch import dispatch
 from bench.engine import STATEMENTS, engine
@@ -35,8 +37,8 @@ from localstack.servers.postgres import PostgresServer
 from localstack.servers.redis import RedisServer
 
 DISPATCHED = 200
-PARTS = ("queue", "engine", "http", "memory", "growth", "dispatch", "limits")
-BY_DEFAULT = PARTS[:-3]
+PARTS = ("queue", "engine", "http", "memory", "growth", "dispatch", "limits", "faults")
+BY_DEFAULT = PARTS[:-4]
 OVER_HTTP = {"http", "memory"}
 SCALED = ("single", "bulk", "drain", "paced", "mixed_s", "seconds")
 SHARED_MEMORY = Path("/dev/shm")
@@ -139,6 +141,8 @@ def main() -> int:
             asyncio.run(dispatch(server, path, int(asked.scale * DISPATCHED)))
         if "limits" in asked.parts:
             limits.limits(server, path, seconds=asked.seconds)
+        if "faults" in asked.parts and faults.faults(path):
+            return 1
         if OVER_HTTP & set(asked.parts):
             over_http_parts(server, path, asked)
     return 0
