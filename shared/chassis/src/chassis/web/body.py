@@ -233,16 +233,16 @@ def read_query(request: web.Request, model: type[Model]) -> Model:
     """Query parameters as the given model; unknown or wrong ones are 422, and those that are given
     twice where the model has no list (one of `contracts.wire.Names`)."""
     lists = {n for n, field in model.model_fields.items() if get_origin(field.annotation) is list}
-    given: dict[str, Any] = {name: request.query.getall(name) for name in request.query}
-    repeated = {name for name, said in given.items() if len(said) > 1 and name not in lists}
+    repeated = {name for name in set(request.query) - lists if len(request.query.getall(name)) > 1}
     if repeated:
         raise errors.Invalid(
             "a parameter is given twice",
             flaws=[errors.Flaw(f"/{name}", "given twice") for name in sorted(repeated)],
         )
+    given = {name: ",".join(request.query.getall(name)) for name in request.query}
     screen(given)
     try:
-        return model.model_validate_strings({name: ",".join(each) for name, each in given.items()})
+        return model.model_validate_strings(given)
     except pydantic.ValidationError as error:
         raise invalid(error) from None
 
