@@ -18,8 +18,8 @@ const RETRY_JITTER = 0.1;
 const NOBODY = "0.0.0.0";
 
 /**
- * 429 with `RateLimit`, `RateLimit-Policy` and `Retry-After` for who is over a limit; what was
- * decided is `req.rateLimit`. A limiter that is away refuses nobody, unless `onFailure` is "closed":
+ * 429 with `RateLimit`, `RateLimit-Policy` and `Retry-After` for who is over a limit, 403 for who is on
+ * the deny list; what was decided is `req.rateLimit`. A limiter that is away refuses nobody, unless `onFailure` is "closed":
  * then 503. A policy that does not exist is logged and refuses nobody.
  */
 export function rateLimit({
@@ -42,7 +42,7 @@ export function rateLimit({
       return next();
     }
     const headers = headersOf(decision);
-    if (!decision.allowed) return refuse(res, 429, problem(decision), headers);
+    if (!decision.allowed) return refuse(res, statusOf(decision), problem(decision), headers);
     for (const [name, value] of Object.entries(headers)) res.setHeader(name, value);
     req.rateLimit = decision;
     return next();
@@ -84,27 +84,27 @@ function refuse(res, status, document, headers) {
   res.end(JSON.stringify(document));
 }
 
+/** No waiting helps who is on the deny list. */
+function statusOf(decision) {
+  return decision.listed === "deny" ? 403 : 429;
+}
+
 function problem(decision) {
+  if (statusOf(decision) === 403) {
+    return document(403, "Forbidden", "denied_by_list", "on the deny list", false);
+  }
   const over = decision.limits.filter((one) => one.violated && !one.shadow);
-  return {
-    type: "urn:mainstay:problem:rate_limited",
-    title: "Too Many Requests",
-    status: 429,
-    detail: over.length > 0
-      ? `over the limit ${over.map((one) => one.policy).join(", ")}`
-      : "refused",
-    code: "rate_limited",
-    retryable: decision.retry_after_ms != null,
-  };
+  const detail = over.length > 0
+    ? `over the limit ${over.map((one) => one.policy).join(", ")}`
+    : "refused";
+  const isRetryable = decision.retry_after_ms != null;
+  return document(429, "Too Many Requests", "rate_limited", detail, isRetryable);
 }
 
 function unavailable(detail) {
-  return {
-    type: "urn:mainstay:problem:unavailable",
-    title: "Service Unavailable",
-    status: 503,
-    detail,
-    code: "unavailable",
-    retryable: true,
-  };
+  return document(503, "Service Unavailable", "unavailable", detail, true);
+}
+
+function document(status, title, code, detail, retryable) {
+  return { type: `urn:mainstay:problem:${code}`, title, status, detail, code, retryable };
 }

@@ -211,6 +211,18 @@ test("the middleware refuses nobody for a limiter that is away, unless it is clo
   await proxy.pass();
 });
 
+test("who is on the deny list is not told to wait", async () => {
+  const listed = {
+    allowed: false, listed: "deny", limits: [], wait_ms: 0, retry_after_ms: null,
+    backend: "postgres", degraded: false,
+  };
+  const limiter = { check: async () => listed };
+  await serving(rateLimit({ limiter, policies: "js-site" }), async (get) => {
+    const { status, body, headers } = await get();
+    assert.deepEqual([status, body.code, headers.get("retry-after")], [403, "denied_by_list", null]);
+  });
+});
+
 test("a policy that does not exist is logged, an error of the app is the app's", async () => {
   const told = [];
   const log = { ...QUIET, error: (message) => told.push(message) };

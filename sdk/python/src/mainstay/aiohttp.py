@@ -37,7 +37,8 @@ def rate_limits(
     trusted_hops: int = 0,
     cost: Callable[[web.Request], int] = lambda _request: 1,
 ) -> Middleware:
-    """429 with `RateLimit`, `RateLimit-Policy` and `Retry-After` for who is over a limit.
+    """429 with `RateLimit`, `RateLimit-Policy` and `Retry-After` for who is over a limit, 403 for
+    who is on the deny list.
 
     `routes` names other policies by path ("/orders/{id}", as the route was added) or by method and
     path ("POST /login"); an empty list is no limit. What was decided is `request[DECISION]`. A
@@ -68,7 +69,7 @@ def rate_limits(
         if not decision.allowed:
             return web.json_response(
                 limit_headers.problem(decision),
-                status=429,
+                status=limit_headers.status(decision),
                 headers=headers,
                 content_type=limit_headers.CONTENT_TYPE,
             )

@@ -27,28 +27,36 @@ def of(decision: Decision) -> dict[str, str]:
     return said
 
 
+def status(decision: Decision) -> int:
+    """Of a refusal: 403 for who is on the deny list, no waiting helps him."""
+    return 403 if decision.listed == "deny" else 429
+
+
 def problem(decision: Decision) -> dict[str, Any]:
-    """The body of a 429 (RFC 9457)."""
+    """The body of a refusal (RFC 9457)."""
+    if status(decision) == 403:
+        return _document(403, "Forbidden", "denied_by_list", "on the deny list", retryable=False)
     over = [one.policy for one in decision.limits if one.violated and not one.shadow]
-    return {
-        "type": "urn:mainstay:problem:rate_limited",
-        "title": "Too Many Requests",
-        "status": 429,
-        "detail": f"over the limit {', '.join(over)}" if over else "refused",
-        "code": "rate_limited",
-        "retryable": decision.retry_after_ms is not None,
-    }
+    detail = f"over the limit {', '.join(over)}" if over else "refused"
+    retryable = decision.retry_after_ms is not None
+    return _document(429, "Too Many Requests", "rate_limited", detail, retryable=retryable)
 
 
 def unavailable(detail: str) -> dict[str, Any]:
     """The body of a 503: no limiter answered, and this route is closed without one."""
+    return _document(503, "Service Unavailable", "unavailable", detail, retryable=True)
+
+
+def _document(
+    status: int, title: str, code: str, detail: str, *, retryable: bool
+) -> dict[str, Any]:
     return {
-        "type": "urn:mainstay:problem:unavailable",
-        "title": "Service Unavailable",
-        "status": 503,
+        "type": f"urn:mainstay:problem:{code}",
+        "title": title,
+        "status": status,
         "detail": detail,
-        "code": "unavailable",
-        "retryable": True,
+        "code": code,
+        "retryable": retryable,
     }
 
 

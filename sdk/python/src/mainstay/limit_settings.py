@@ -127,6 +127,9 @@ class LimitSettings:
         """One that is not there is as you want it."""
         await self._absent(f"plans/{step(plan)}")
 
+    async def get_shop_plan(self, shop: str) -> limits.PlanOfShop:
+        return await self._set("GET", f"shops/{step(shop)}/plan", limits.PlanOfShop)
+
     async def put_shop_plan(self, shop: str, plan: str) -> None:
         await self._transport.call("PUT", f"{PREFIX}/shops/{step(shop)}/plan", body={"plan": plan})
 

@@ -138,6 +138,12 @@ class Plan(Answer):
     updated_at: datetime | None = None
 
 
+class PlanOfShop(Answer):
+    shop: str
+    plan: str
+    version: int = 0
+
+
 class LimitList(Answer):
     """`kind` is allow or deny, an item `{subject, reason?, expires_at?}`."""
 

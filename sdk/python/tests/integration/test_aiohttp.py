@@ -10,8 +10,10 @@ from aiohttp.test_utils import TestServer
 
 from mainstay import limiter
 from mainstay.aiohttp import DECISION, rate_limits
+from mainstay.client import Client
 from mainstay.limiter import Limiter
 from testkit.faults import TcpProxy
+from testkit.signals import eventually
 
 SHOPS = {"secret-of-a": "a.myshopify.com"}
 
@@ -38,8 +40,11 @@ async def gone(_request: web.Request) -> web.Response:
 
 
 class App:
-    def __init__(self, http: aiohttp.ClientSession, proxy: TcpProxy, strict: str) -> None:
+    def __init__(
+        self, http: aiohttp.ClientSession, client: Client, proxy: TcpProxy, strict: str
+    ) -> None:
         self.http = http
+        self.client = client
         self.proxy = proxy
         self.strict = strict
 
@@ -85,7 +90,7 @@ async def app(limit_service: Any) -> AsyncIterator[App]:
             TestServer(strict) as other,
             aiohttp.ClientSession(str(server.make_url("/"))) as http,
         ):
-            yield App(http, proxy, str(other.make_url("/")))
+            yield App(http, client, proxy, str(other.make_url("/")))
 
 
 async def test_a_visitor_is_told_what_is_left_and_then_when_to_come_again(app: App) -> None:
@@ -147,3 +152,16 @@ async def test_a_policy_that_does_not_exist_refuses_nobody_and_is_logged(
 ) -> None:
     assert (await app.get("/typo")).status == 200
     assert "nope" in caplog.text
+
+
+async def test_who_is_on_the_deny_list_is_not_told_to_wait(app: App) -> None:
+    await app.client.put_limit_list("deny", [{"subject": "203.0.113.0/24", "reason": "a test"}])
+
+    async def refused() -> bool:
+        return (await app.get("/", X_Forwarded_For="203.0.113.9")).status == 403
+
+    await eventually(refused, within_s=10)
+    denied = await app.get("/", X_Forwarded_For="203.0.113.9")
+    assert (await denied.json())["code"] == "denied_by_list"
+    assert "Retry-After" not in denied.headers
+    assert (await app.get("/", X_Forwarded_For="198.51.100.1")).status == 200

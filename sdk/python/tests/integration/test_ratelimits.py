@@ -136,6 +136,7 @@ async def test_what_differs_for_some(client: Client) -> None:
     await client.put_plan("plus", {"api": {"rate": "50/s", "burst": 500}})
     assert (await client.get_plan("plus")).policies["api"]["burst"] == 500
     await client.put_shop_plan(SHOP, "plus")
+    assert (await client.get_shop_plan(SHOP)).plan == "plus"
     assert "plus" in [one.id for one in (await client.list_plans()).items]
     await client.delete_shop_plan(SHOP)
     await client.delete_plan("plus")
