@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -11,7 +12,9 @@ from chassis import migrate
 from localstack.servers.postgres import PostgresServer
 from localstack.servers.redis import RedisServer
 from ratelimit_service.__main__ import MIGRATIONS
-from ratelimit_service.app import REDIS_BUCKETS
+from ratelimit_service.app import LEDGER, REDIS_BUCKETS
+from ratelimit_service.core import switch
+from testkit.faults import TcpProxy
 from testkit.signals import eventually
 
 SHOP = {"shop": "a"}
@@ -174,3 +177,68 @@ async def test_what_was_spent_survives_a_crash_of_postgres(
     private_postgres.start()
     later = await start(database_url=dsn)
     assert await spend(later, 40) == 15
+
+
+async def test_what_postgres_forgets_in_a_crash_is_told_again(
+    start: Any, dsn: str, private_postgres: PostgresServer
+) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("alter system set wal_writer_delay = '10s'")
+    await connection.execute("select pg_reload_conf()")
+    await connection.close()
+    service = await start(database_url=dsn)
+    await service.put("slow", **HOURLY)
+    assert await spend(service, 25) == 25
+    private_postgres.kill()
+    await road(service, "local")
+    private_postgres.start()
+    await road(service, "postgres")
+    assert await spend(service, 40) == 15
+
+
+async def test_what_is_spent_in_a_rush_waits_for_postgres_and_not_for_long(
+    both: Any, dsn: str
+) -> None:
+    """A share is four of forty: nobody was told of two that Postgres does not know."""
+    await spend(both, 1)
+    connection = await asyncpg.connect(dsn)
+    blocked = connection.transaction()
+    await blocked.start()
+    await connection.execute("lock table rate_limit_record in share mode")
+    await spend(both, 6)
+    began = time.monotonic()
+    assert await spend(both, 1) == 1
+    assert switch.CONFIRM_S <= time.monotonic() - began < 1
+    await blocked.rollback()
+    await connection.close()
+    await eventually(lambda: not both.app[LEDGER].waiting)
+    assert not both.app[LEDGER].is_late(["{s:a}:slow"])
+
+
+async def test_an_epoch_that_was_left_ends_for_those_too_who_see_nothing_but_redis(
+    start: Any, dsn: str, private_redis: RedisServer
+) -> None:
+    async with TcpProxy.before(private_redis.url) as redis, TcpProxy.before(dsn) as postgres:
+        a = await start(database_url=dsn, redis_url=redis.url(private_redis.url))
+        b = await start(database_url=postgres.url(dsn), redis_url=private_redis.url)
+        await a.put("slow", **HOURLY)
+        asked = {"policies": ["slow"], "subject": SHOP, "mode": "peek"}
+        await eventually(lambda: _answers(b, asked), within_s=6)
+        for each in (a, b):
+            await road(each, "redis")
+        assert await spend(b, 1) == 1  # now Redis knows the key
+        await postgres.refuses()
+        await eventually(lambda: _decided_by(b, "redis", degraded=True), within_s=10)
+        redis.resets()
+        await eventually(lambda: _decided_by(a, "postgres", degraded=True), within_s=10)
+        await redis.passes()
+        await eventually(lambda: _decided_by(b, "local", degraded=True), within_s=10)
+
+
+async def _decided_by(service: Any, backend: str, *, degraded: bool) -> bool:
+    decision = await service.check("slow", subject=SHOP, mode="peek")
+    return bool((decision["backend"], decision["degraded"]) == (backend, degraded))
+
+
+async def _answers(service: Any, asked: dict[str, Any]) -> bool:
+    return bool((await service.call("POST", "/check", asked)).status == 200)

@@ -146,3 +146,37 @@ def test_replicas_that_are_alone_share_what_was_left_of_a_quota(clock: FakeClock
         local = Local(ledger, clock)
         given += sum(local.decide(asked, replicas=4).passed for _ in range(100))
     assert given == 80
+
+
+def test_a_key_is_late_from_two_shares_that_postgres_has_not_confirmed(clock: FakeClock) -> None:
+    ledger = Ledger(clock.monotonic)
+
+    def spend(cost: int) -> None:
+        ledger.note(ask(cost), passed(ask(cost)), synced=False)
+
+    spend(19)
+    assert not ledger.is_late(["k"])
+    piece = ledger.take()
+    spend(1)  # and what is on its way counts too
+    assert ledger.is_late(["k", "other"])
+    assert not ledger.is_late(["other"])
+    ledger.confirm(piece)
+    assert not ledger.is_late(["k"])
+    spend(20)
+    piece = ledger.take()
+    ledger.keep(piece)
+    assert ledger.is_late(["k"])
+    spend(20)
+    piece = ledger.take()
+    spend(20)
+    ledger.confirm(piece)
+    assert ledger.is_late(["k"])  # what came meanwhile is not confirmed
+
+
+def test_what_postgres_may_have_forgotten_is_told_again(clock: FakeClock) -> None:
+    ledger = Ledger(clock.monotonic)
+    ledger.note(ask(30, "old"), passed(ask(30, "old")), synced=True)
+    clock.advance(3)
+    ledger.note(ask(30, "new"), passed(ask(30, "new")), synced=True)
+    ledger.doubt()
+    assert set(ledger.take(everything=True)) == {"new"}
