@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run serve demo test chaos verify bench up down fmt lint types imports unit openapi locks
+.PHONY: help run serve demo test chaos verify bench faults up down fmt lint types imports unit openapi locks
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -17,6 +17,8 @@ verify: ## the services on every other PostgreSQL that is installed
 	@tools/test postgres
 bench: ## our figures beside bare limits
 	@tools/bench
+faults: ## what rate limits give out while their stores die, beside the bound
+	@tools/bench faults
 up: ## the stack in containers
 	docker compose up --build --wait
 down: ## stop the containers, keep their data
