@@ -27,7 +27,7 @@ PREPARE = runpy.run_path(str(ROOT / "deploy" / "docker" / "prepare.py"))
 PROCESSES = {each.name: each for each in plan.PROCESSES}
 # What handlers read themselves (marketing.settings), outside any Settings model.
 OF_HANDLERS = {
-    "SMS_PROVIDER", "SMS_FROM", "SMS_STATUS_CALLBACK_URL",
+    "SMS_PROVIDER", "SMS_FROM", "SMS_LIMITS", "SMS_CAMPAIGN", "SMS_STATUS_CALLBACK_URL",
     "TWILIO_BASE_URL", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN",
 }  # fmt: skip
 # An address for whoever wants it: all processes are given all of them.
