@@ -3,18 +3,28 @@ prefix. However long a list is, a look costs as much as it has different lengths
 
 import ipaddress
 import re
+import socket
 from collections.abc import Iterable
 from functools import lru_cache
 
 from chassis.kernel import errors
+from chassis.kernel.values import value
 from contracts.ratelimits import ListEntry, ListKind, Subject
 from ratelimit_service.core.resolution import FOREVER
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 # What looks like an address must be one: a slip must not become the name of a shop.
 _LIKE_ADDRESS = re.compile(r"[\d.]+|.*[:/].*")
+_MAPPED = 0xFFFF
 KNOWN_ADDRESSES = 10_000
+
+
+@value
+class Network:
+    """The addresses of `bits` bits that are `number` without their last `shift`."""
+
+    bits: int
+    shift: int
+    number: int
 
 
 class AccessList:
@@ -30,6 +40,9 @@ class AccessList:
     def __len__(self) -> int:
         return len(self._shops) + sum(map(len, self._networks.values()))
 
+    def __bool__(self) -> bool:
+        return bool(self._shops or self._networks)
+
     def has_shop(self, shop: str, now_s: float) -> bool:
         return now_s < self._shops.get(shop, 0.0)
 
@@ -37,9 +50,9 @@ class AccessList:
         """Raises Invalid for what is no address."""
         if not self._networks:
             return False
-        version, bits, number = _parsed(address)
-        for (of_version, shift), known in self._networks.items():
-            if of_version == version and shift <= bits and now_s < known.get(number >> shift, 0.0):
+        bits, number = _parsed(address)
+        for (of_bits, shift), known in self._networks.items():
+            if of_bits == bits and now_s < known.get(number >> shift, 0.0):
                 return True
         return False
 
@@ -47,10 +60,8 @@ class AccessList:
         if isinstance(subject, str):
             self._shops[subject] = max(until_s, self._shops.get(subject, 0.0))
             return
-        shift = subject.max_prefixlen - subject.prefixlen
-        known = self._networks.setdefault((subject.version, shift), {})
-        number = int(subject.network_address) >> shift
-        known[number] = max(until_s, known.get(number, 0.0))
+        known = self._networks.setdefault((subject.bits, subject.shift), {})
+        known[subject.number] = max(until_s, known.get(subject.number, 0.0))
 
 
 class AccessLists:
@@ -114,30 +125,46 @@ def named(text: str) -> str | Network:
         if not said or not said.isprintable() or " " in said:
             raise ValueError("no shop, address or CIDR")
         return said
-    if "%" in said:
+    return _network(said)
+
+
+def _network(said: str) -> Network:
+    address, slash, prefix = said.partition("/")
+    if "%" in address:
         raise ValueError("an address without a zone is needed")
+    found = _address(address)
+    if found is None or (slash and not (prefix.isascii() and prefix.isdigit())):
+        raise ValueError("not an address or CIDR")
+    bits, number = found
+    length = int(prefix) if slash else bits
+    if length > bits:
+        raise ValueError("not an address or CIDR")
+    if bits == 128 and length >= 96 and number >> 32 == _MAPPED:
+        bits, length, number = 32, length - 96, number & 0xFFFF_FFFF
+    shift = bits - length
+    if number >> shift << shift != number:
+        meant = ipaddress.ip_network(said, strict=False)
+        raise ValueError(f"has bits beyond its prefix: did you mean {meant}?")
+    return Network(bits, shift, number >> shift)
+
+
+def _address(text: str) -> tuple[int, int] | None:
+    """Bits and number. A list has thousands of them, and `ipaddress` takes its time."""
     try:
-        network = ipaddress.ip_network(said, strict=False)
-    except ValueError:
-        raise ValueError("not an address or CIDR") from None
-    if "/" in said and ipaddress.ip_address(said.split("/")[0]) != network.network_address:
-        raise ValueError(f"has bits beyond its prefix: did you mean {network}?")
-    if network.version == 6 and network.prefixlen >= 96 and network.subnet_of(_MAPPED):
-        start = int(network.network_address) & 0xFFFF_FFFF
-        return ipaddress.IPv4Network((start, network.prefixlen - 96))
-    return network
+        packed = socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+    except (OSError, ValueError):
+        return None
+    return len(packed) * 8, int.from_bytes(packed)
 
 
 @lru_cache(maxsize=KNOWN_ADDRESSES)
-def _parsed(address: str) -> tuple[int, int, int]:
-    """Version, bits and number; an IPv4 address in IPv6 is the IPv4 address."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
+def _parsed(address: str) -> tuple[int, int]:
+    """Bits and number; an IPv4 address in IPv6 is the IPv4 address."""
+    found = _address(address.partition("%")[0])
+    if found is None:
         detail = "not an IP address"
-        raise errors.Invalid(
-            f"/subject/ip: {detail}", flaws=[errors.Flaw("/subject/ip", detail)]
-        ) from None
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    found = parsed if mapped is None else mapped
-    return found.version, found.max_prefixlen, int(found)
+        raise errors.Invalid(f"/subject/ip: {detail}", flaws=[errors.Flaw("/subject/ip", detail)])
+    bits, number = found
+    if bits == 128 and number >> 32 == _MAPPED:
+        return 32, number & 0xFFFF_FFFF
+    return bits, number
