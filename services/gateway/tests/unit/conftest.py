@@ -1,5 +1,6 @@
 """A limiter in memory, on the test's clock: it counts as the real one promises, and can be away."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 
@@ -56,6 +57,7 @@ class Limiter:
         self, policy: str, subject: ports.Subject, *, want: int, ttl_s: float
     ) -> ports.Grant:
         self._called("lease")
+        await asyncio.sleep(0)
         if self.leases_nothing:
             raise errors.Invalid("no leases here")
         key, pace = _key(policy, subject), self.paces[policy]

@@ -109,7 +109,7 @@ async def test_a_refusal_is_believed_for_a_second_at_most(
     for _ in range(50):
         await admitted(admit, 20)
         clock.advance(0.1)
-    assert limiter.calls["check"] <= 7
+    assert 5 <= limiter.calls["check"] <= 7
 
 
 async def test_who_is_on_a_list_costs_a_call_a_second(
