@@ -20,44 +20,41 @@ class Reading:
         self._store = store
         self._table = table
         self._told = unreadable
-        self._seen: int | None = None
+        self._seen = 0
+        self._anew = True
         self.flawed: set[Place] = set()
 
     def begin_anew(self) -> None:
         """Something may have been missed, or the database been set back: read everything."""
-        self._seen = None
+        self._anew = True
 
     async def run(self) -> None:
         """Raises Unavailable; then what was read so far holds, and the next run goes on."""
         newest = await self._store.newest()
-        if self._seen is None or newest < self._seen:
+        if self._anew or newest < self._seen:
             await self._read_all()
         else:
             await self._read_on(self._table)
 
     async def _read_all(self) -> None:
-        self._seen = None
-        flawed, fresh = self.flawed, Known()
-        self.flawed = set()
+        """Asked for meanwhile, it is done again."""
+        flawed, seen, fresh = self.flawed, self._seen, Known()
+        self.flawed, self._seen, self._anew = set(), 0, False
         try:
-            seen = await self._read_on(fresh)
+            await self._read_on(fresh)
         except BaseException:
-            self.flawed, self._seen = flawed, None
+            self.flawed, self._seen, self._anew = flawed, seen, True
             raise
         self._table.become(fresh, kept=self.flawed)
-        self._seen = seen
 
-    async def _read_on(self, table: PolicyTable | Known) -> int:
-        seen = self._seen or 0
+    async def _read_on(self, table: PolicyTable | Known) -> None:
         while True:
-            found = await self._store.since(seen, limit=PAGE)
+            found = await self._store.since(self._seen, limit=PAGE)
             for setting in found:
                 self._apply(table, setting)
-                seen = setting.version
-            if table is self._table:
-                self._seen = seen
+                self._seen = setting.version
             if len(found) < PAGE:
-                return seen
+                return
 
     def _apply(self, table: PolicyTable | Known, setting: Setting) -> None:
         try:
