@@ -99,10 +99,14 @@ async def postgres_ctx(app: web.Application) -> AsyncIterator[None]:
     """Callers wait for decisions and changes of the decider; nobody waits for the bookkeeping."""
     dsn = app[SETTINGS].database_url.get_secret_value()
     budget_s = app[SETTINGS].ratelimit_decision_s
-    decisions, pinned, epochs, bookkeeping = (
-        Lane(dsn, budget_s=budget_s * n) for n in (1, 1, 2, 4)
-    )
-    durable = Lane(dsn, budget_s=budget_s * 2, is_durable=True)
+
+    def cut() -> None:
+        if SWITCH in app:
+            app[SWITCH].doubt_postgres()
+
+    opened = partial(Lane, dsn, on_cut=cut)
+    decisions, pinned, epochs, bookkeeping = (opened(budget_s=budget_s * n) for n in (1, 1, 2, 4))
+    durable = opened(budget_s=budget_s * 2, is_durable=True)
     buckets = partial(
         PostgresBuckets,
         bookkeeping=bookkeeping,

@@ -119,7 +119,7 @@ async def test_postgres_waits_no_longer_than_a_lease(pair: Pair) -> None:
             return False
         return True
 
-    await eventually(decided, within_s=3)
+    await eventually(decided, within_s=2)
 
 
 async def test_who_has_left_is_not_waited_for(pair: Pair) -> None:

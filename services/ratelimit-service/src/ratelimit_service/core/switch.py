@@ -157,11 +157,14 @@ class Switch:
             self._ledger.note(ask, verdict, synced=True)
         return [Ruling(verdict, Backend.POSTGRES) for verdict in verdicts]
 
-    async def beat(self) -> None:
-        """Tell what we see, learn who decides and follow it, open Redis when it is time.
+    def doubt_postgres(self) -> None:
+        """It may have crashed and forgotten its last moments: before it speaks it is told again."""
+        self._ledger.doubt()
+        self._owes_postgres = True
 
-        A database that does not answer leaves things as they are.
-        """
+    async def beat(self) -> None:
+        """Tell what we see, learn who decides and follow it, open Redis when it is time. A database
+        that does not answer leaves things as they are."""
         async with self._following:
             run_id = await self._redis_seen()
             try:
@@ -303,11 +306,8 @@ class Switch:
         return [Ruling(verdict, Backend.POSTGRES) for verdict in verdicts]
 
     async def _settle_up(self) -> None:
-        """Before Postgres speaks again, tell it what was given out without it.
-
-        Raises Unavailable at once while it is away: the heartbeat finds out when it is back, and
-        no caller waits for that.
-        """
+        """Before Postgres speaks again, tell it what was given out without it. Raises Unavailable
+        at once while it is away: the heartbeat finds out when it is back, no caller waits."""
         self._require_postgres()
         if self._owes_postgres:
             await self.hand_over(everything=True)
@@ -328,7 +328,7 @@ class Switch:
                 await self._learn(None)
 
     async def _open(self, epoch: ports.Epoch, run_id: str) -> None:
-        """The mark is in Redis before the epoch names it, and nobody else's mark is ever right."""
+        """The mark is in Redis before the epoch names it, and nobody else's is ever right."""
         assert self._redis is not None
         mark = uuid.uuid4().hex
         await self._redis.plant(mark)
@@ -381,9 +381,7 @@ class Switch:
         return run_id if self._steady >= STEADY_BEATS else None
 
     def _lease_holds(self) -> bool:
-        if self._away_since is not None:
-            return True
-        return self._monotonic() - self._confirmed_at <= LEASE_S
+        return self._away_since is not None or self._monotonic() - self._confirmed_at <= LEASE_S
 
     def _require_postgres(self) -> None:
         if self._away_since is not None:
@@ -392,12 +390,10 @@ class Switch:
     def _postgres_failed(self) -> None:
         if self._away_since is None:
             self._away_since = self._monotonic()
-            self._ledger.doubt()
-            self._owes_postgres = True
+            self.doubt_postgres()
             self._on_away()
 
     def _tell(self) -> None:
-        road = self.road
-        if road is not self._last_road:
-            old, self._last_road = self._last_road, road
-            self._on_switch(old, road)
+        old, self._last_road = self._last_road, self.road
+        if old is not self._last_road:
+            self._on_switch(old, self._last_road)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
@@ -31,9 +32,18 @@ SESSION = {
 class Lane:
     """One statement at a time, each within `budget_s`. Raises Unavailable."""
 
-    def __init__(self, dsn: str, *, budget_s: float, is_durable: bool = False) -> None:
-        """`is_durable`: what has been answered outlives a crash, and each batch waits for that."""
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        budget_s: float,
+        is_durable: bool = False,
+        on_cut: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`is_durable`: what has been answered outlives a crash, and each batch waits for that.
+        `on_cut`: the other side has ended the connection, as it does in a crash."""
         self._dsn = dsn
+        self._on_cut = on_cut
         self._budget_s = budget_s
         self._session = SESSION | {"statement_timeout": str(int(budget_s * 1000))}
         if is_durable:
@@ -68,10 +78,15 @@ class Lane:
                     self._connection = await asyncpg.connect(
                         self._dsn, server_settings=self._session
                     )
+                    self._connection.add_termination_listener(self._ended)
                 rows: list[asyncpg.Record] = await self._connection.fetch(sql, *args)
                 return rows
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    def _ended(self, connection: Any) -> None:
+        if connection is self._connection:
+            self._on_cut()
