@@ -171,6 +171,35 @@ class Reservation:
     degraded: bool = False
     unsatisfiable: bool = False
 
+    @classmethod
+    def of(cls, told: "Decided") -> "Reservation":
+        """As the limiter decided, whoever asked it."""
+        return cls(
+            allowed=told.allowed,
+            wait_ms=told.wait_ms,
+            token=told.token,
+            backend=told.backend,
+            degraded=told.degraded,
+            unsatisfiable=told.unsatisfiable,
+        )
+
+
+class Decided(Protocol):
+    """What every answer to a reservation says."""
+
+    @property
+    def allowed(self) -> bool: ...
+    @property
+    def wait_ms(self) -> int: ...
+    @property
+    def token(self) -> str | None: ...
+    @property
+    def backend(self) -> str | None: ...
+    @property
+    def degraded(self) -> bool: ...
+    @property
+    def unsatisfiable(self) -> bool: ...
+
 
 class Context(Protocol):
     """What a handler may use while it runs. Everything here dies with the attempt."""

@@ -217,14 +217,7 @@ class PulledContext:
             raise handler.Unavailable(error.detail) from error
         except errors.ApiError as error:
             raise handler.Permanent(f"the limit {policy} cannot be asked: {error}") from error
-        return Reservation(
-            allowed=told.allowed,
-            wait_ms=told.wait_ms,
-            token=told.token,
-            backend=told.backend,
-            degraded=told.degraded,
-            unsatisfiable=told.unsatisfiable,
-        )
+        return Reservation.of(told)
 
     async def refund(self, slot: Reservation, cost: int | None = None) -> int:
         if slot.token is None:

@@ -153,14 +153,7 @@ class _OfClient:
             told = await self._client.reserve(policy, shop=shop, cost=cost, max_wait_ms=max_wait_ms)
         except errors.Unavailable as error:
             raise Unavailable(error.detail) from error
-        return Reservation(
-            allowed=told.allowed,
-            wait_ms=told.wait_ms,
-            token=told.token,
-            backend=told.backend,
-            degraded=told.degraded,
-            unsatisfiable=told.unsatisfiable,
-        )
+        return Reservation.of(told)
 
     async def refund(self, slot: Reservation, cost: int | None = None) -> int:
         if slot.token is None:

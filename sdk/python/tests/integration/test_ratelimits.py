@@ -70,6 +70,7 @@ async def test_a_permit_is_held_renewed_and_given_back(client: Client) -> None:
     await client.put_policy("exports", key="shop", algorithm="concurrency", limit=1, lease_s=30)
     async with client.permit("exports", shop=SHOP, ttl_s=0.4) as permit:
         assert permit.allowed
+        # Longer than it lasts: what is shown is that time alone does not end it.
         await asyncio.sleep(0.7)
         with pytest.raises(errors.Limited):
             async with client.permit("exports", shop=SHOP):

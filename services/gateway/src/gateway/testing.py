@@ -20,7 +20,7 @@ from chassis.web import auth, body, openapi, problems
 from chassis.web.app import SERVICE, Operation
 from contracts import ratelimits
 from contracts.commands import AcceptedJob, AcceptJobs
-from gateway.core import gcra
+from gateway.core import gcra, ports
 
 SEEDED = ("default", "sms", "campaign", "automation", "webhooks")
 POLICIES = (
@@ -365,6 +365,15 @@ class RatelimitOwner(OwnerServer):
     async def _policy(self, request: web.Request) -> web.Response:
         self.policies_read += 1
         return body.respond({"id": request.match_info["id"], "reads": self.policies_read})
+
+
+def a_policy(name: str, **more: Any) -> ports.Policy:
+    """A limit of addresses, but for what is said of it."""
+    made: dict[str, Any] = {
+        "id": name, "kind": "ip", "burst": 300, "t_us": 33_334, "shadow": False,
+        "is_leasable": True, "on_failure": "local", "max_degraded_s": 0.0, **more,
+    }  # fmt: skip
+    return ports.Policy(**made)
 
 
 def _who(policy: str, subject: ratelimits.Subject) -> str:

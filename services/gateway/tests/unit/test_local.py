@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from chassis.kernel import errors
 from gateway.core import admission, gcra, keys, ports
+from gateway.testing import a_policy
 from testkit.clock import FakeClock
 
 KEY = keys.Identity("k1", None, frozenset({"jobs:read"}))
@@ -26,14 +27,6 @@ async def admitted(admit: Any, times: int, **more: Any) -> int:
         except errors.Limited:
             pass
     return passed
-
-
-def a_policy(name: str, **more: Any) -> ports.Policy:
-    made: dict[str, Any] = {
-        "id": name, "kind": "ip", "burst": 300, "t_us": 33_334, "shadow": False,
-        "is_leasable": True, "on_failure": "local", "max_degraded_s": 0.0, **more,
-    }  # fmt: skip
-    return ports.Policy(**made)
 
 
 @pytest.mark.parametrize("gateways", [1, 2, 3])

@@ -39,14 +39,7 @@ class RateLimits:
             decision = wire.Decision.model_validate(answer.json())
         except ValueError as error:
             raise _cannot(", ".join(policies), error) from error
-        return handler.Reservation(
-            allowed=decision.allowed,
-            wait_ms=decision.wait_ms,
-            token=decision.token,
-            backend=decision.backend,
-            degraded=decision.degraded,
-            unsatisfiable=decision.unsatisfiable,
-        )
+        return handler.Reservation.of(decision)
 
     async def refund(self, token: str, cost: int | None) -> int:
         try:
