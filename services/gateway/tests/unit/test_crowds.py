@@ -58,9 +58,10 @@ async def test_memory_is_flat_and_a_known_shop_unharmed(
     limiter.demands.clear()
     assert len(admit) <= 3 * 1_000 + gcra.SHARED + 4
     before = live_objects()
-    await crowd(admit, addresses, 2_000, start=10_000)
+    await crowd(admit, addresses, 5_000, start=10_000)
     limiter.demands.clear()
-    assert live_objects() - before < 300
+    # Others in this process make objects too; whoever kept the strangers would hold one of each.
+    assert live_objects() - before < 2_500
     passed = 0
     for _ in range(60):
         try:
