@@ -2,10 +2,10 @@
 
 from pydantic import Field, SecretStr
 
-from chassis.settings import Settings
+from chassis.settings import ShopifySettings
 
 
-class GatewaySettings(Settings):
+class GatewaySettings(ShopifySettings):
     mainstay_admin_key: SecretStr | None = Field(
         None, min_length=32, description="Bootstrap key with all scopes"
     )

@@ -3,10 +3,10 @@
 from pydantic import Field, SecretStr, field_validator
 
 from chassis import crypto
-from chassis.settings import Settings
+from chassis.settings import ShopifySettings
 
 
-class SessionSettings(Settings):
+class SessionSettings(ShopifySettings):
     session_keys: SecretStr = Field(
         description="`k2:base64,k1:base64`, 32 bytes each: the first seals, all of them open"
     )

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from chassis.kernel.shopify import Shops
 
 LOOPBACK_NAMES = frozenset({"localhost"})
 
@@ -38,6 +40,47 @@ class Settings(BaseModel):
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     mainstay_parent_pid: int | None = Field(None, description="End when this parent is gone")
     postgres_pool_size: int = Field(8, ge=2, le=100, description="Connections per process")
+
+
+class ShopifySettings(Settings):
+    """The app at Shopify, for the two services that deal with it. Unset: what needs it answers 503
+    `shopify_not_configured`."""
+
+    shopify_api_key: str | None = Field(None, description="Client id of the app")
+    shopify_api_secret: SecretStr | None = Field(None, description="Client secret of the app")
+    shopify_api_secret_old: SecretStr | None = Field(
+        None, description="The secret before, while it is being rotated"
+    )
+    shopify_scopes: str = Field("", description="Access scopes that the app asks for, by comma")
+    shopify_app_url: str | None = Field(None, description="Public address of the gateway")
+    shopify_shop_origin: str = Field(
+        "https://{shop}", description="How a shop is called; another one is for tests"
+    )
+    shopify_shop_suffixes: str = Field(
+        "", description="Domains of shops besides myshopify.com, by comma"
+    )
+
+    @field_validator("shopify_shop_origin")
+    @classmethod
+    def _names_the_shop(cls, origin: str) -> str:
+        if "{shop}" not in origin:
+            raise ValueError("needs {shop}")
+        return https_or_loopback(origin)
+
+    @field_validator("shopify_app_url")
+    @classmethod
+    def _is_safe(cls, url: str | None) -> str | None:
+        return None if url is None else https_or_loopback(url).rstrip("/")
+
+    @property
+    def shopify_secrets(self) -> tuple[str, ...]:
+        """The current secret, then the old one."""
+        both = (self.shopify_api_secret, self.shopify_api_secret_old)
+        return tuple(each.get_secret_value() for each in both if each is not None)
+
+    def shops(self) -> Shops:
+        suffixes = [each.strip().lower() for each in self.shopify_shop_suffixes.split(",")]
+        return Shops(origin=self.shopify_shop_origin, suffixes=[each for each in suffixes if each])
 
 
 Model = TypeVar("Model", bound=Settings)

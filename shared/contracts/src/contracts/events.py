@@ -17,6 +17,11 @@ SHOP_REDACT = "shop.redact.v1"
 POLICY_CHANGED = "ratelimit.policy.changed.v1"
 BACKEND_SWITCHED = "ratelimit.backend.switched.v1"
 STORE_DENIED = "ratelimit.store.denied.v1"
+SESSION_INSTALLED = "session.installed.v1"
+SESSION_REFRESHED = "session.refreshed.v1"
+SESSION_REAUTH_REQUIRED = "session.reauth_required.v1"
+SESSION_REVOKED = "session.revoked.v1"
+SESSION_SCOPES_CHANGED = "session.scopes_changed.v1"
 
 
 class Envelope(Answer):
@@ -108,3 +113,17 @@ class StoreDenied(Answer):
     shop: str
     policy: str
     backend: Literal["redis", "postgres", "local"]
+
+
+class SessionChanged(Answer):
+    """`session.*.v1`, in the transaction of the change; never with a token. `installed`: the first
+    pair of a shop; `refreshed`: another one by any grant; `reason` of `reauth_required` and
+    `revoked`; `scope` of `scopes_changed`. `version` is the session's from then on."""
+
+    session_id: str
+    shop: str
+    user_id: int | None
+    version: int
+    grant: Literal["code", "exchange", "refresh", "migrate", "client_credentials"] | None = None
+    reason: str | None = None
+    scope: str | None = None

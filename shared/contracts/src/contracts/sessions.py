@@ -6,6 +6,7 @@ not know are kept and given back.
 
 from enum import StrEnum
 from typing import Annotated, Self
+from uuid import UUID
 
 from pydantic import (
     BaseModel,
@@ -110,3 +111,143 @@ class Token(Answer):
     scope: str | None
     expires: EpochMs | None
     version: int
+
+
+class ShopTokenQuery(TokenQuery):
+    """`min_ttl`: seconds that the token should live on; one with less is renewed first, if it can
+    be. A token that lives is answered also when its renewal fails."""
+
+    min_ttl: int = Field(300, ge=0, le=3000)
+
+
+class TokenReject(Said):
+    """Shopify answered 401 to the token of this `version`. Renewed only while that is the stored
+    one, at most once in 30 s."""
+
+    version: int
+    mode: TokenMode = TokenMode.OFFLINE
+    user_id: int | None = Field(None, ge=1, lt=2**63)
+
+
+class TokenExchange(Said):
+    """A session token of App Bridge for an access token. `force`: also when there is one that
+    works."""
+
+    session_token: str = Field(min_length=1, max_length=8192, repr=False)
+    mode: TokenMode = TokenMode.OFFLINE
+    force: bool = False
+
+
+class GrantedToken(Token):
+    """A token with the session that it was stored in."""
+
+    session_id: str
+    shop: str
+    user_id: int | None = None
+
+
+class SessionTokenVerify(Said):
+    session_token: str = Field(min_length=1, max_length=8192, repr=False)
+
+
+class SessionTokenClaims(Answer):
+    """What a session token says, verified. `shop` is taken from `dest` alone; `user_id` from `sub`
+    when that is a user's number. Times in epoch seconds, as they were given."""
+
+    shop: str
+    user_id: int | None
+    iss: str
+    dest: str
+    aud: str
+    sub: str | None = None
+    exp: float
+    nbf: float
+    iat: float | None = None
+    jti: str | None = None
+    sid: str | None = None
+
+
+class OAuthBegin(Said):
+    """`return_to`: a path of the app, where the browser goes in the end. `host`: as Shopify gave
+    it, for an embedded app."""
+
+    shop: str = Field(min_length=1, max_length=255)
+    mode: TokenMode = TokenMode.OFFLINE
+    return_to: str | None = Field(None, max_length=2048)
+    host: str | None = Field(None, max_length=512)
+
+
+class OAuthBegun(Answer):
+    """Where to send the browser, and the value of its `Set-Cookie`."""
+
+    authorize_url: str
+    cookie: str = Field(repr=False)
+
+
+class OAuthComplete(Said):
+    """What came back: the query as it stood in the URL, and the `Cookie` header."""
+
+    query: str = Field(max_length=8192, repr=False)
+    cookie: str = Field("", max_length=16_384, repr=False)
+
+
+class OAuthCompleted(Answer):
+    """`redirect_to`: `return_to` on the app's own address, or the app inside Shopify's admin.
+    `clear_cookie`: the `Set-Cookie` that ends the one of `begin`."""
+
+    session_id: str
+    shop: str
+    user_id: int | None
+    scope: str | None
+    version: int
+    redirect_to: str
+    clear_cookie: str
+
+
+class Rekeyed(Answer):
+    """Rows sealed anew under the current key, rows that are still under another, and rows that no
+    key of ours opens."""
+
+    rekeyed: int
+    left: int
+    unreadable: int
+
+
+class Migrated(Answer):
+    """Tokens without an end that were exchanged for pairs; those that Shopify refused; and those
+    that are left for the next call."""
+
+    migrated: int
+    failed: int
+    left: int
+
+
+class Uninstalled(Said):
+    """Body of `POST /internal/v1/shops/{shop}:uninstalled`. What was granted after `before` (when
+    Shopify says that it happened) belongs to the next installation and stays."""
+
+    before: Moment
+
+
+class ScopesUpdated(Said):
+    """Body of `POST /internal/v1/shops/{shop}:scopes-updated`."""
+
+    current: list[str] = Field(max_length=500)
+    at: Moment
+
+
+class Redacted(Said):
+    """Body of `POST /internal/v1/shops/{shop}:redact`: everything of the shop from before is
+    forgotten here, and every other service is told by `shop.redact.v1`."""
+
+    before: Moment
+    event_id: UUID
+
+
+class GraphQLRequest(Said):
+    """`POST /v1/shops/{shop}/admin/graphql`, as Shopify's own body."""
+
+    query: str = Field(min_length=1, max_length=500_000)
+    variables: Document | None = None
+    operation_name: str | None = Field(None, alias="operationName")
+    extensions: Document | None = None
