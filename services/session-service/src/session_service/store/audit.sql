@@ -1,0 +1,2 @@
+-- name: tell
+select record_event($1, $2, $3, $4, $5, $6, $7, $8, $9)
