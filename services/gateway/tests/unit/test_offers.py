@@ -41,6 +41,14 @@ def test_services_own_talk_is_not_offered() -> None:
     assert (found[0].owner, found[0].tag) == ("queue-service", "jobs")
 
 
+def test_a_place_of_many_steps_is_routed_with_its_slashes() -> None:
+    path = "/v1/shops/{shop}/rest/{path}"
+    parameters = [{"name": "shop"}, {"name": "path", "x-mainstay-steps": "many"}]
+    described = {"x-mainstay-scope": "shopify:proxy", "parameters": parameters}
+    [found] = offers.read("session-service", {"paths": {path: {"get": described}}})
+    assert found.path == "/v1/shops/{shop}/rest/{path:.+}"
+
+
 def test_the_merged_document_holds_what_is_offered() -> None:
     other = {"paths": {"/v1/jobs": {"post": {"x-mainstay-scope": "x"}}}}
     merged = offers.merge([DOCUMENT, other], version="1")

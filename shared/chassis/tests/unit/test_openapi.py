@@ -117,3 +117,16 @@ def test_who_may_call_and_for_how_long() -> None:
     assert paths["/v1/things"]["get"]["security"] == [{"bearer": []}]
     assert paths["/v1/things"]["get"]["x-mainstay-scope"] == "read"
     assert paths["/v1/things/{id}:stop"]["post"]["x-mainstay-timeout-s"] == 0
+
+
+def test_a_place_that_takes_slashes_says_so() -> None:
+    [operation] = [
+        Operation(method="GET", path="/v1/{shop:[^/]+}/rest/{path:.+}", handler=handler,
+                  summary="any", scope="read")
+    ]  # fmt: skip
+    document = openapi.document(title="t", version="1", operations=[operation])
+    said = document["paths"]["/v1/{shop}/rest/{path}"]["get"]["parameters"]
+    assert [(each["name"], each.get("x-mainstay-steps")) for each in said] == [
+        ("shop", None),
+        ("path", "many"),
+    ]

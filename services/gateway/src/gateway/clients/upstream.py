@@ -2,7 +2,8 @@
 
 The retry happens on a fresh connection, only after a failure of the connection itself, only for
 requests that may be sent twice. Every call is a passive signal for the circuit: a lost connection,
-a time-out and a 5xx count against it; 503 is overload and 4xx is the caller's, neither counts.
+a time-out and a 5xx count against it; 502 and 504 tell of others, 503 is overload and 4xx is the
+caller's: none of these counts.
 """
 
 import asyncio
@@ -165,7 +166,7 @@ class _Outcome:
         if status < 500:
             self._successes.append(time.monotonic())
             self._circuit.success(self._ticket)
-        elif status in (503, 504):
+        elif status in (502, 503, 504):
             self._circuit.ignore(self._ticket)
         else:
             self._circuit.failure(self._ticket)

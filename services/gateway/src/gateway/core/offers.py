@@ -61,13 +61,22 @@ def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping
                 yield path, method, described
 
 
+def _routed(path: str, described: Mapping[str, Any]) -> str:
+    """The document's path as a router takes it: a place of many steps holds slashes too."""
+    for parameter in described.get("parameters", ()):
+        if parameter.get("x-mainstay-steps") == "many":
+            name = parameter["name"]
+            path = path.replace(f"{{{name}}}", f"{{{name}:.+}}")
+    return path
+
+
 def _offer(owner: str, method: str, path: str, described: Mapping[str, Any]) -> Offer:
     timeout_s = float(described.get("x-mainstay-timeout-s", 5.0))
     types = described.get("requestBody", {}).get("content", {})
     return Offer(
         owner=owner,
         method=method.upper(),
-        path=path,
+        path=_routed(path, described),
         scope=described["x-mainstay-scope"],
         timeout_s=timeout_s,
         is_upload=timeout_s == 0 and any(kind != "application/json" for kind in types),

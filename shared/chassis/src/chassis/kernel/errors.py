@@ -12,6 +12,7 @@
     ├── Invalid          well-formed, but wrong                             422
     ├── Limited          too many for now                                   429
     ├── Broken           our own mistake                                    500
+    ├── Upstream         whom we asked for the caller gave nothing usable   502
     ├── Unavailable      a dependency does not answer; a repeat is safe     503
     │   └── Ambiguous    it may or may not have happened; repeat with the same id
     └── Late             the caller's deadline has passed                   504
@@ -98,6 +99,12 @@ class Limited(Fault):
 
 class Broken(Fault):
     code = "internal_error"
+
+
+class Upstream(Fault):
+    """It may have acted, so this kind is not retryable by itself."""
+
+    code = "shopify_outcome_unknown"
 
 
 class Unavailable(Fault):

@@ -71,8 +71,15 @@ def _operation_id(operation: Operation) -> str:
 
 
 def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
+    """A place that takes slashes too is one of `many` steps, which OpenAPI has no word for."""
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string"},
+            **({"x-mainstay-steps": "many"} if f"{{{name}:.+}}" in operation.path else {}),
+        }
         for name in _PLACE.findall(operation.path)
     ]
 

@@ -28,11 +28,13 @@ _STATUS: tuple[tuple[type[errors.Fault], int], ...] = (
     (errors.Unsupported, 415),
     (errors.Invalid, 422),
     (errors.Limited, 429),
+    (errors.Upstream, 502),
     (errors.Unavailable, 503),
     (errors.Late, 504),
     (errors.Fault, 500),
 )
-_BY_STATUS = {status: kind for kind, status in _STATUS}
+# A 502 between services is a proxy's word, not the service's: `raise_for` reads it as any other 5xx.
+_BY_STATUS = {status: kind for kind, status in _STATUS if kind is not errors.Upstream}
 _CODES = {404: "not_found", 405: "method_not_allowed", 408: "timeout", 413: "too_large"}
 
 
