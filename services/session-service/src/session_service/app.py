@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from chassis import crypto, postgres
+from chassis import crypto, http_client, outbox, postgres, rabbit
 from chassis import redis as accelerators
 from chassis.kernel import breaker
 from chassis.kernel.clock import Clock, SystemClock
 from chassis.settings import secret
 from chassis.web import auth, health
 from chassis.web.app import add_operations, base_app
+from contracts import topology
 from session_service.api import routes
 from session_service.api.keys import CLEANUP, SESSIONS
 from session_service.cache.copies import RedisCopies
@@ -35,6 +36,9 @@ CLOCK = web.AppKey("CLOCK", Clock)
 DATABASE = web.AppKey("DATABASE", postgres.Database)
 REDIS = web.AppKey("REDIS", accelerators.Accelerator)
 COPIES = web.AppKey("COPIES", RedisCopies)
+PUBLISHER = web.AppKey("PUBLISHER", rabbit.Publisher)
+SINKS = web.AppKey("SINKS", list[outbox.Sink])
+EVENTS_PATH = "/internal/v1/events"
 
 
 def create_app(settings: SessionSettings, *, clock: Clock | None = None) -> web.Application:
@@ -43,7 +47,9 @@ def create_app(settings: SessionSettings, *, clock: Clock | None = None) -> web.
     app[CLOCK] = clock or SystemClock()
     verifier = crypto.Verifier.from_directory(service=SERVICE, directory=settings.service_keys_dir)
     add_operations(app, routes.ROUTES, authenticate=auth.by_service_token(verifier))
-    app.cleanup_ctx.extend([postgres_ctx, redis_ctx, use_cases_ctx, loops_ctx])
+    app.cleanup_ctx.extend(
+        [postgres_ctx, redis_ctx, use_cases_ctx, bus_ctx, gateway_ctx, loops_ctx]
+    )
     return app
 
 
@@ -92,12 +98,46 @@ async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
         await reader.close()
 
 
+async def bus_ctx(app: web.Application) -> AsyncIterator[None]:
+    """Without AMQP_URL there is no bus, and nothing is missing."""
+    app[SINKS] = []
+    url = secret(app[SETTINGS].amqp_url)
+    if url is not None:
+        declared = rabbit.Topology(topology.EXCHANGES, topology.QUEUES)
+        publisher = rabbit.Publisher(url, purpose=f"{SERVICE}:outbox", topology=declared)
+        app[health.SUPERVISOR].spawn("bus:outbox", publisher.run())
+        app[PUBLISHER] = publisher
+        app[SINKS].append(outbox.BusSink(publisher, exchange=topology.EVENTS))
+    yield
+
+
+async def gateway_ctx(app: web.Application) -> AsyncIterator[None]:
+    """The gateway takes events while there is no bus."""
+    settings = app[SETTINGS]
+    if settings.gateway_url is None:
+        yield
+        return
+    minter = crypto.Minter(service=SERVICE, private_key_pem=settings.service_key.get_secret_value())
+    session = http_client.open_session()
+    client = http_client.ServiceClient(
+        name="gateway", base_url=settings.gateway_url, session=session, minter=minter
+    )
+    app[SINKS].append(outbox.HttpSink(client, path=EVENTS_PATH))
+    try:
+        yield
+    finally:
+        await session.close()
+
+
 async def loops_ctx(app: web.Application) -> AsyncIterator[None]:
     supervisor = app[health.SUPERVISOR]
     supervisor.start(health.HealthSampler(app[health.HEALTH]))
     supervisor.start(CleanupLoop(app[CLEANUP]))
     if app[COPIES].is_present:
         supervisor.start(CopiesLoop(app[COPIES]))
+    sinks = app[SINKS]
+    if sinks:
+        supervisor.start(outbox.Relay(database=app[DATABASE], sinks=sinks))
     try:
         yield
     finally:
@@ -130,5 +170,14 @@ def _tell_health(app: web.Application, circuit: breaker.Breaker) -> None:
     async def redis_state() -> str:
         return await redis.probe()
 
-    told.checks = {"postgres": postgres_state, "redis": redis_state}
+    async def rabbitmq_state() -> str:
+        if PUBLISHER not in app:
+            return "absent"
+        return "up" if app[PUBLISHER].up.is_set() else "down"
+
+    told.checks = {
+        "postgres": postgres_state,
+        "redis": redis_state,
+        "rabbitmq": rabbitmq_state,
+    }
     told.facts = lambda: {"sessions": str(road)}

@@ -13,6 +13,9 @@ class SessionSettings(ShopifySettings):
     session_cleanup_grace_s: float = Field(
         3600.0, ge=0, description="Seconds a session is kept after the last of its tokens ended"
     )
+    gateway_url: str | None = Field(
+        None, description="Where the gateway takes events while there is no bus"
+    )
 
     @field_validator("session_keys")
     @classmethod
