@@ -1,5 +1,6 @@
 """Commands on the bus: what the gateway asks of an owner when the HTTP road is shut."""
 
+from enum import StrEnum
 from typing import Final, Literal
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from contracts.jobs import Job, JobCreate
 from contracts.wire import Answer, Document, Moment, Said
 
 ACCEPT_JOBS: Final = "commands.job.accept.v1"
+TELL_SESSIONS: Final = "commands.session.tell.v1"
 MAX_JOBS = 500
 MAX_BYTES = 256 * 1024
 
@@ -57,3 +59,21 @@ class Acceptances(Answer):
     wrong, every result is `rejected` and nothing was stored."""
 
     results: list[Acceptance]
+
+
+class ShopVerb(StrEnum):
+    """What has become of a shop at Shopify: `POST /internal/v1/shops/{shop}:{verb}`."""
+
+    UNINSTALLED = "uninstalled"
+    SCOPES_UPDATED = "scopes-updated"
+    REDACT = "redact"
+
+
+class TellSessions(Said):
+    """Body of `commands.session.tell.v1`: what session-service would have been told by HTTP. `said`
+    is the body of that call: `sessions.Uninstalled`, `ScopesUpdated` or `Redacted`."""
+
+    type: Literal["commands.session.tell.v1"] = TELL_SESSIONS
+    shop: str = Field(min_length=1, max_length=255)
+    verb: ShopVerb
+    said: Document

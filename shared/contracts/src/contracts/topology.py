@@ -51,9 +51,18 @@ JOB_ACCEPT = Queue(
     (commands.ACCEPT_JOBS,),
     _quorum(ACCEPT_DELIVERY_LIMIT, **{"x-max-length-bytes": 1_073_741_824}),
 )
+TELL_SESSIONS = Queue(
+    "session-service.tell.v1",
+    COMMANDS,
+    (commands.TELL_SESSIONS,),
+    _quorum(ACCEPT_DELIVERY_LIMIT),
+)
 GATEWAY_EVENTS = Queue("gateway.events.v1", EVENTS, ("#",), _quorum(EVENT_DELIVERY_LIMIT))
 SHOP_REDACTS = Queue(
     "queue-service.shop-redact.v1", EVENTS, (events.SHOP_REDACT,), _quorum(EVENT_DELIVERY_LIMIT)
+)
+LIMIT_REDACTS = Queue(
+    "ratelimit-service.shop-redact.v1", EVENTS, (events.SHOP_REDACT,), _quorum(EVENT_DELIVERY_LIMIT)
 )
 DEAD_LETTERS = Queue(
     "dead-letters.v1", DEAD, ("#",), {"x-queue-type": "quorum", "x-max-length": 100_000}
@@ -64,4 +73,12 @@ CANARY = Queue(
     ("canary",),
     {"x-max-length": 1, "x-message-ttl": 10_000},
 )
-QUEUES = (DEAD_LETTERS, JOB_ACCEPT, GATEWAY_EVENTS, SHOP_REDACTS, CANARY)
+QUEUES = (
+    DEAD_LETTERS,
+    JOB_ACCEPT,
+    TELL_SESSIONS,
+    GATEWAY_EVENTS,
+    SHOP_REDACTS,
+    LIMIT_REDACTS,
+    CANARY,
+)
