@@ -19,7 +19,7 @@ from typing import Any, Protocol, Unpack
 
 from mainstay import errors, limits
 from mainstay.client import Client
-from mainstay.handler import Context, Reservation, Unavailable
+from mainstay.handler import Reservation, Unavailable
 
 MAX_WAIT_MS = 10_000
 THROTTLED = "THROTTLED"
@@ -105,7 +105,7 @@ class Pace:
     """The calls of one shop. `max_wait_ms`: how far ahead a slot may lie."""
 
     def __init__(
-        self, by: Context | Client, policy: str, *, shop: str, max_wait_ms: int = MAX_WAIT_MS
+        self, by: Paced | Client, policy: str, *, shop: str, max_wait_ms: int = MAX_WAIT_MS
     ) -> None:
         self._by: Paced = _OfClient(by) if isinstance(by, Client) else by
         self._policy = policy
