@@ -19,6 +19,7 @@ from localstack.servers.redis import RedisServer
 from testkit.clock import FakeClock
 from testkit.databases import Databases
 from testkit.shared_servers import Run
+from testkit.shopify.server import MockShopify
 
 RUN = pytest.StashKey[Run]()
 VHOST_BATCH = 8
@@ -149,4 +150,11 @@ def private_redis(run: Run) -> Iterator[RedisServer]:
 @pytest.fixture
 def private_rabbit(run: Run) -> Iterator[RabbitServer]:
     with run.private(RabbitServer) as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def shopify() -> AsyncIterator[MockShopify]:
+    """A Shopify of this test's own."""
+    async with MockShopify() as server:
         yield server

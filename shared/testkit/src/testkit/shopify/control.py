@@ -1,0 +1,106 @@
+"""`/_ctl`: the same switches for tests in another process or language."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, fields
+from typing import Any, get_type_hints
+
+import orjson
+from aiohttp import web
+
+from testkit.shopify.faults import Fault
+from testkit.shopify.rules import Rules
+from testkit.shopify.world import Standing, World
+
+Given = dict[str, Any]
+Told = dict[str, Any]
+
+
+class Control:
+    """Takes and answers JSON."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def add_to(self, app: web.Application) -> None:
+        for path, deed in {
+            "clock": self._clock,
+            "rules": self._rules,
+            "faults": self._faults,
+            "calls": self._calls,
+            "shops/{shop}": self._shop,
+            "shops/{shop}/code": self._code,
+            "shops/{shop}/pair": self._pair,
+            "shops/{shop}/lasting-token": self._lasting_token,
+            "shops/{shop}/session-token": self._session_token,
+        }.items():
+            app.router.add_post(f"/_ctl/{path}", _told(deed))
+
+    def _clock(self, _shop: str, given: Given) -> Told:
+        """`{advance: seconds}`."""
+        self._world.clock.advance(float(given.get("advance", 0)))
+        return {"now": self._world.clock.now()}
+
+    def _rules(self, _shop: str, given: Given) -> Told:
+        kinds = get_type_hints(Rules)
+        known = {each.name for each in fields(Rules)}
+        for name, value in given.items():
+            if name not in known:
+                raise web.HTTPBadRequest(text=f"no rule {name}")
+            setattr(self._world.rules, name, kinds[name](value))
+        return asdict(self._world.rules)
+
+    def _faults(self, _shop: str, given: Given) -> Told:
+        """`{clear?, script: [{where, status, …}]}`, the fields of a Fault."""
+        if given.get("clear"):
+            self._world.faults.clear()
+        for each in given.get("script", ()):
+            self._world.faults.add(Fault(**each | {"drop": tuple(each.get("drop", ()))}))
+        return {"left": self._world.faults.left}
+
+    def _calls(self, _shop: str, given: Given) -> Told:
+        """`{where?, shop?, detail?, clear?}`; without bodies, which hold secrets."""
+        wanted = ("where", "shop", "detail")
+        calls = [
+            {"where": call.where, "shop": call.shop, "detail": call.detail, "status": call.status}
+            for call in self._world.calls
+            if all(given.get(each) in (None, getattr(call, each)) for each in wanted)
+        ]
+        if given.get("clear"):
+            self._world.calls.clear()
+        return {"count": len(calls), "calls": calls}
+
+    def _shop(self, name: str, given: Given) -> Told:
+        """`{installed?, scopes?, standing?, own_organisation?}`."""
+        shop = self._world.shop(name)
+        if given.get("installed") is False:
+            self._world.uninstall(name)
+        elif given.get("installed"):
+            self._world.install(name)
+        shop.scopes = given.get("scopes", shop.scopes)
+        shop.standing = Standing(given.get("standing", shop.standing))
+        shop.own_organisation = given.get("own_organisation", shop.own_organisation)
+        return {"installed": shop.installed, "scopes": shop.scopes, "standing": shop.standing}
+
+    def _code(self, name: str, given: Given) -> Told:
+        return {"code": self._world.code(name, user_id=given.get("user_id"))}
+
+    def _pair(self, name: str, _given: Given) -> Told:
+        pair = self._world.pair(name)
+        return {"access_token": pair.access.token, "refresh_token": pair.refresh}
+
+    def _lasting_token(self, name: str, _given: Given) -> Told:
+        return {"access_token": self._world.lasting_token(name)}
+
+    def _session_token(self, name: str, given: Given) -> Told:
+        return {"session_token": self._world.session_token(name, **given)}
+
+
+def _told(
+    deed: Callable[[str, Given], Told],
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def served(request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        given = orjson.loads(body) if body else {}
+        return web.json_response(deed(request.match_info.get("shop", ""), given))
+
+    return served

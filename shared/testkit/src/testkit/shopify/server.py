@@ -1,0 +1,72 @@
+"""Our Shopify on a port of its own: `async with MockShopify() as shopify`."""
+
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from testkit.shopify import grants
+from testkit.shopify.control import Control
+from testkit.shopify.desk import Desk
+from testkit.shopify.world import World, new_secret
+
+HOST = "127.0.0.1"
+API_KEY = "4f1c0ffee4f1c0ffee4f1c0ffee4f1c0"
+
+
+class MockShopify(World):
+    """Shops are called at `origin` (`http://127.0.0.1:<port>/{shop}`), or at the port alone with
+    the shop as `Host`."""
+
+    def __init__(
+        self, *, api_key: str = API_KEY, api_secret: str | None = None, port: int = 0
+    ) -> None:
+        super().__init__(api_key=api_key, api_secret=api_secret or new_secret())
+        self.port = port
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def origin(self) -> str:
+        return f"{self.url}/{{shop}}"
+
+    async def start(self) -> None:
+        self._runner = web.AppRunner(_app(self), access_log=None, shutdown_timeout=0.2)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, HOST, self.port).start()
+        self.port = int(self._runner.addresses[0][1])
+
+    async def close(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+def _app(world: World) -> web.Application:
+    app = web.Application()
+    desk, tokens = Desk(world), grants.TokenEndpoint(world)
+
+    def grant(body: bytes, content_type: str) -> str:
+        return grants.grant_of(grants.fields_of(body, content_type))
+
+    Control(world).add_to(app)
+    for prefix in ("", "/{shop}"):
+        app.router.add_post(
+            f"{prefix}/admin/oauth/access_token", desk.at("token", tokens.handle, grant)
+        )
+    return app
