@@ -14,17 +14,19 @@ from chassis.web import auth, health
 from chassis.web.app import add_operations, base_app
 from contracts import topology
 from session_service.api import routes
-from session_service.api.keys import CLEANUP, SESSIONS
+from session_service.api.keys import CLEANUP, REKEYING, SESSIONS
 from session_service.cache.copies import RedisCopies
 from session_service.core.cleanup import Cleanup
 from session_service.core.copying import Copying
 from session_service.core.reading import Reader
 from session_service.core.recent import Recent
+from session_service.core.rekeying import Rekeying
 from session_service.core.sealing import Vault
 from session_service.core.sessions import Sessions
 from session_service.loops.cleanup import CleanupLoop
 from session_service.loops.copies import CopiesLoop
 from session_service.settings import SessionSettings
+from session_service.store.keys import PostgresKeys
 from session_service.store.runs import PostgresRuns
 from session_service.store.sessions import PostgresSessions
 
@@ -91,6 +93,7 @@ async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
         copies=copies,
         grace_s=settings.session_cleanup_grace_s,
     )
+    app[REKEYING] = Rekeying(store=PostgresKeys(app[DATABASE]), vault=vault, clock=clock)
     _tell_health(app, reader.circuit)
     try:
         yield

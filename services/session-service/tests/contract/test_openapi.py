@@ -37,6 +37,7 @@ def test_every_operation_says_who_may_call_it(committed: Any) -> None:
         "delete /v1/shops/{shop}": "sessions:write",
         "get /v1/shops/{shop}/token": "tokens:read",
         "post /v1/maintenance/cleanup": "admin",
+        "post /v1/maintenance/rekey": "admin",
     }
 
 

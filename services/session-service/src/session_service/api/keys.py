@@ -3,7 +3,9 @@
 from aiohttp import web
 
 from session_service.core.cleanup import Cleanup
+from session_service.core.rekeying import Rekeying
 from session_service.core.sessions import Sessions
 
 SESSIONS = web.AppKey("SESSIONS", Sessions)
 CLEANUP = web.AppKey("CLEANUP", Cleanup)
+REKEYING = web.AppKey("REKEYING", Rekeying)

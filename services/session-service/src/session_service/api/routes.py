@@ -79,6 +79,16 @@ ROUTES = (
     ),
     Operation(
         method="POST",
+        path="/v1/maintenance/rekey",
+        handler=maintenance.rekey,
+        summary="Seal anew, under the current key, what is sealed under another",
+        scope="admin",
+        response=wire.Rekeyed,
+        timeout_s=60.0,
+        tag="maintenance",
+    ),
+    Operation(
+        method="POST",
         path="/v1/maintenance/cleanup",
         handler=maintenance.clean_up,
         summary="Delete sessions whose tokens have ended, now instead of at the full hour",

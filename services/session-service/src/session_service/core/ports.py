@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+from uuid import UUID
 
-from session_service.core.sealing import Sealed
+from session_service.core.sealing import Parts, Sealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,16 @@ class Gone:
 
     id: str
     version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authorization:
+    """What a browser was sent to Shopify for. `return_to` is a path of the app."""
+
+    shop: str
+    is_online: bool
+    return_to: str | None
+    host: str | None
 
 
 class SessionStore(Protocol):
@@ -42,6 +53,42 @@ class SessionStore(Protocol):
     async def delete_shop(self, shop: str, *, granted_by: datetime | None) -> Sequence[Gone]: ...
 
     async def delete_ended(self, *, grace_s: float, limit: int) -> Sequence[Gone]: ...
+
+
+class KeyStore(Protocol):
+    """What is sealed of the rows of the record."""
+
+    async def under_others(self, key_id: str, *, after: str, limit: int) -> Sequence[Parts]:
+        """Rows that this key alone does not open, by id, those after the given one."""
+        ...
+
+    async def again(self, ids: Sequence[str], key_id: str) -> Sequence[Parts]:
+        """Those of the given rows that this key alone does not open."""
+        ...
+
+    async def reseal(self, rows: Sequence[Parts]) -> int:
+        """How many were still as they had been read, and nobody was writing them."""
+        ...
+
+    async def count_under_others(self, key_id: str, *, after: str) -> int: ...
+
+
+class StateStore(Protocol):
+    """Authorizations under way, by digests: of the state, and of what the browser alone keeps."""
+
+    async def keep(
+        self, state: bytes, browser: bytes, begun: Authorization, *, life_s: float
+    ) -> None: ...
+
+    async def claim(
+        self, state: bytes, browser: bytes, *, shop: str, owner: UUID, hold_s: float
+    ) -> tuple[Authorization, bool] | None:
+        """What was begun, and whether it is ours to end now. None: there is nothing to be ended."""
+        ...
+
+    async def release(self, state: bytes, *, owner: UUID) -> None: ...
+
+    async def finish(self, state: bytes, *, owner: UUID) -> None: ...
 
 
 class RunStore(Protocol):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from session_service.core.record import ShopifySession, Status, Tokens
@@ -39,6 +39,18 @@ class Sealed:
     status: str
     gen: int
     version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What is sealed of a row, at a version of it."""
+
+    id: str
+    version: int
+    body: str = field(repr=False)
+    access_token: str | None = field(repr=False)
+    refresh_token: str | None = field(repr=False)
+    previous_refresh_token: str | None = field(repr=False)
 
 
 class Vault:
@@ -92,6 +104,21 @@ class Vault:
             status=Status(sealed.status),
             gen=sealed.gen,
             version=sealed.version,
+        )
+
+    def reseal(self, parts: Parts) -> Parts:
+        """The same under the key that seals now."""
+
+        def anew(text: str | None, name: str) -> str | None:
+            return self._seal(self._open(text, parts.id, name), parts.id, name)
+
+        body = self._ring.open(parts.body, ROW, parts.id, "body")
+        return replace(
+            parts,
+            body=self._ring.seal(body, ROW, parts.id, "body"),
+            access_token=anew(parts.access_token, "access_token"),
+            refresh_token=anew(parts.refresh_token, "refresh_token"),
+            previous_refresh_token=anew(parts.previous_refresh_token, "previous_refresh_token"),
         )
 
     def copy(self, sealed: Sealed, *, at_ms: int) -> str:

@@ -60,8 +60,27 @@ begin
 end
 $$;
 
--- A row's `key_id` names the key that its `body` is sealed under: who writes tokens alone leaves
--- it, and rekeying finds by it what must be sealed anew.
+-- A row's `key_id` is the one key that opens all of it, and empty while one part is under another:
+-- whoever writes a part, and under whichever key, cannot get it wrong.
+create function named_key(sealed text) returns text language sql immutable
+    return split_part(left(sealed, 200), ':', 3);
+
+create function name_key() returns trigger language plpgsql as $$
+declare
+    named text := named_key(new.body);
+begin
+    new.key_id := case
+        when coalesce(named_key(new.access_token), named) = named
+         and coalesce(named_key(new.refresh_token), named) = named
+         and coalesce(named_key(new.previous_refresh_token), named) = named
+        then named else '' end;
+    return new;
+end
+$$;
+create trigger key_named before insert or update of body, access_token, refresh_token,
+    previous_refresh_token, key_id on shopify_session
+    for each row execute function name_key();
+
 create index shopify_session_key on shopify_session (key_id);
 
 -- For counting what needs somebody's attention without reading everything.
