@@ -106,8 +106,10 @@ class Permits:
     async def renew(self, identifier: UUID, *, ttl_ms: int, owner: Owner | None) -> Permit:
         """Raises NotFound for one that has run out: its place may be somebody else's by now."""
         found = await self._find(identifier, owner)
+        if found is None:
+            raise unknown_permit()
         renewed = await self._store.renew(identifier, ttl_s=ttl_ms / 1000)
-        if found is None or renewed is None:
+        if renewed is None:
             raise unknown_permit()
         policy = self._policies.find(found.policy, subject.shop_of(found.key))
         limit = renewed.in_use if policy is None else policy.pace.burst
