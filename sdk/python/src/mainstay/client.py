@@ -27,6 +27,7 @@ from mainstay.ids import new_id as new_id  # noqa: PLC0414 - others take it from
 from mainstay.limit_settings import LimitSettings
 from mainstay.operations import Id, JobFilter, Operations
 from mainstay.ratelimits import RateLimits
+from mainstay.sessions import Sessions
 from mainstay.transport import Answered, Transport, step
 
 
@@ -62,7 +63,7 @@ class LeaseNext(LeaseOptions):
     queue: str
 
 
-class Client(Operations, RateLimits, LimitSettings):
+class Client(Operations, RateLimits, LimitSettings, Sessions):
     """Use as `async with Client(base_url, api_key) as mainstay`.
 
     `timeout_s` bounds one try (an upload: `stall_timeout_s` without a byte moving), `attempts` the

@@ -22,7 +22,8 @@ from mainstay.flaws import Flaw
 
 
 class ApiError(Exception):
-    """`status` is 0 when no answer came. `code` is stable, `detail` is for people."""
+    """`status` is 0 when no answer came. `code` is stable, `detail` is for people, `members` are
+    the rest of the problem document."""
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class ApiError(Exception):
         errors: tuple[Flaw, ...] = (),
         retry_after_s: float | None = None,
         trace_id: str | None = None,
+        members: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -41,6 +43,7 @@ class ApiError(Exception):
         self.errors = errors
         self.retry_after_s = retry_after_s
         self.trace_id = trace_id
+        self.members = dict(members or {})
 
     def __str__(self) -> str:
         where = "; ".join(map(str, self.errors))
@@ -80,6 +83,7 @@ class Unavailable(ApiError):
     pass
 
 
+_NAMED = frozenset({"type", "title", "status", "detail", "code", "errors", "trace_id"})
 _KINDS: dict[int, type[ApiError]] = {
     400: Invalid,
     401: Unauthenticated,
@@ -105,6 +109,7 @@ def from_answer(status: int, headers: Mapping[str, str], body: bytes) -> ApiErro
         errors=_flaws(document.get("errors")),
         retry_after_s=retry_after_s(headers.get("Retry-After")),
         trace_id=str(document["trace_id"]) if document.get("trace_id") else None,
+        members={name: value for name, value in document.items() if name not in _NAMED},
     )
 
 

@@ -107,7 +107,7 @@ class Pace:
     def __init__(
         self, by: Paced | Client, policy: str, *, shop: str, max_wait_ms: int = MAX_WAIT_MS
     ) -> None:
-        self._by: Paced = _OfClient(by) if isinstance(by, Client) else by
+        self._by = paced_by(by)
         self._policy = policy
         self._shop = shop
         self._max_wait_ms = max_wait_ms
@@ -172,6 +172,10 @@ class _OfClient:
             await self._client.observe(policy, shop=shop, **told)
         except errors.ApiError:
             return
+
+
+def paced_by(by: Paced | Client) -> Paced:
+    return _OfClient(by) if isinstance(by, Client) else by
 
 
 def is_throttled(answer: Mapping[str, Any]) -> bool:

@@ -1,0 +1,274 @@
+"""Shopify's Admin API, GraphQL and REST.
+
+    async with Admin(KeptTokens(mainstay), paced=mainstay) as admin:
+        shop = admin.shop("flowers.myshopify.com")
+        answer = await shop.graphql("{ shop { name } }")
+
+A call waits while the shop is throttled, is repeated where that does no harm, and goes on with a
+new token when Shopify refuses the one it had; all within its time. What is left is an
+`errors.ShopifyError`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from mainstay.client import Client
+from mainstay.pace import Paced, paced_by
+from mainstay.shopify import errors, graphql, rest, retries
+from mainstay.shopify.exchange import Exchange, Request
+from mainstay.shopify.graphql import GraphQLAnswer
+from mainstay.shopify.notices import Notices
+from mainstay.shopify.pages import RestAnswer
+from mainstay.shopify.received import DEPRECATED, LINK, REQUEST_ID, VERSION, Received
+from mainstay.shopify.responses import MemoryResponses, Responses, packed, unpacked
+from mainstay.shopify.shops import Origins
+from mainstay.shopify.throttle import Costs
+from mainstay.shopify.tokens import Tokens
+
+API_VERSION = "2026-10"
+GRAPHQL_POLICY, REST_POLICY = "shopify-gql", "shopify-rest"
+IDEMPOTENCY_VARIABLE = "idempotencyKey"
+WITHIN_S, TRY_S, ATTEMPTS = 20.0, 10.0, 5
+
+
+class Admin:
+    """What the shops of a process share: connections, tokens, the pace. Use as `async with`.
+
+    `paced`: a `Client`, a handler's `Context`, or whatever else keeps a pace; without it Shopify's
+    own refusals are waited for. `responses`: where answers are remembered for those who ask for
+    that with `max_age_s`. `within_s` bounds a call with all its tries and waits, `try_s` a try of
+    one that may be repeated. An `http` of your own stays open; it should keep no cookies.
+    """
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        *,
+        paced: Paced | Client | None = None,
+        http: aiohttp.ClientSession | None = None,
+        api_version: str = API_VERSION,
+        origins: Origins | None = None,
+        user_agent: str = "mainstay",
+        within_s: float = WITHIN_S,
+        try_s: float = TRY_S,
+        attempts: int = ATTEMPTS,
+        responses: Responses | None = None,
+    ) -> None:
+        self.tokens = tokens
+        self.paced = None if paced is None else paced_by(paced)
+        self.api_version = api_version
+        self.origins = origins or Origins()
+        self.user_agent = user_agent
+        self.within_s = within_s
+        self.try_s = try_s
+        self.attempts = attempts
+        self.responses = responses or MemoryResponses()
+        self.notices = Notices()
+        self.costs = Costs()
+        self._given = http
+        self._own: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._given is None:
+            self._own = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._own is not None:
+            await self._own.close()
+            self._own = None
+
+    @property
+    def http(self) -> aiohttp.ClientSession:
+        session = self._given or self._own
+        if session is None:
+            raise RuntimeError("use it with `async with`")
+        return session
+
+    def shop(self, name: str, *, api_version: str | None = None) -> "AdminClient":
+        """Raises ValueError for a name that is no shop's."""
+        shop = self.origins.named(name)
+        exchange = Exchange(
+            shop=shop,
+            origin=self.origins.of(shop),
+            api_version=api_version or self.api_version,
+            http=self.http,
+            tokens=self.tokens,
+            paced=self.paced,
+            user_agent=self.user_agent,
+            attempts=self.attempts,
+            try_s=self.try_s,
+        )
+        return AdminClient(self, exchange)
+
+
+@dataclass(frozen=True, slots=True)
+class AdminClient:
+    """One shop in one version; made by `Admin.shop`."""
+
+    admin: Admin
+    exchange: Exchange
+
+    @property
+    def shop(self) -> str:
+        return self.exchange.shop
+
+    async def graphql(
+        self,
+        query: str,
+        variables: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> GraphQLAnswer:
+        """As `graphql_answer`, but errors without any data are raised."""
+        return (await self.graphql_answer(query, variables, **options)).checked()
+
+    async def graphql_answer(
+        self,
+        query: str,
+        variables: Mapping[str, Any] | None = None,
+        *,
+        operation_name: str | None = None,
+        extensions: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        cost: int | None = None,
+        max_age_s: float = 0.0,
+        within_s: float | None = None,
+    ) -> GraphQLAnswer:
+        """What Shopify answered, errors too; raised is what is no answer.
+
+        A mutation is repeated only with an `idempotency_key`: then a repeat must do no harm, by
+        Shopify's `@idempotent(key: $idempotencyKey)`, whose variable is filled in, or by itself.
+        `cost` is reserved at the pace, instead of what the query cost before. `max_age_s`: an
+        answer of that age will do; mutations and answers with errors are not remembered.
+        """
+        sent = dict(variables or {})
+        if idempotency_key is not None and f"${IDEMPOTENCY_VARIABLE}" in query:
+            sent.setdefault(IDEMPOTENCY_VARIABLE, idempotency_key)
+        changes = graphql.changes(query, operation_name)
+        said = {
+            "query": query,
+            "variables": sent or None,
+            "operationName": operation_name,
+            "extensions": extensions,
+        }
+        request = Request(
+            method="POST",
+            path="graphql.json",
+            policy=GRAPHQL_POLICY,
+            cost=cost or self.admin.costs.of(query),
+            harmless=idempotency_key is not None or not changes,
+            body=_encoded({name: value for name, value in said.items() if value is not None}),
+            is_graphql=True,
+        )
+        try:
+            received, cached = await self._run(request, 0.0 if changes else max_age_s, within_s)
+        except errors.UpstreamError as error:
+            if not (isinstance(error.document, dict) and error.document.get("data")):
+                raise
+            # Part of it is there, whatever broke the rest.
+            return GraphQLAnswer(error.document, self.shop, request_id=error.request_id)
+        answer = GraphQLAnswer(received.document, self.shop, cached=cached, **_beside(received))
+        self.admin.costs.learn(query, answer.cost.requested)
+        self._notice(operation_name or "a query", received)
+        return answer
+
+    async def rest(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object] | None = None,
+        body: Any = None,
+        idempotency_key: str | None = None,
+        max_age_s: float = 0.0,
+        within_s: float | None = None,
+    ) -> RestAnswer:
+        """`path` is below the version: `products`, `orders/1/refunds`. With an `idempotency_key` a
+        POST is repeated too, so a second one must do no harm. `max_age_s` is for GET."""
+        method = method.upper()
+        steps = rest.path_of(path)
+        request = Request(
+            method=method,
+            path=steps,
+            policy=REST_POLICY,
+            cost=1,
+            harmless=idempotency_key is not None or retries.is_harmless(method),
+            query=rest.query_of(query or {}),
+            body=None if body is None else _encoded(body),
+        )
+
+        async def page(info: str) -> RestAnswer:
+            kept = {name: value for name, value in request.query.items() if name in rest.WITH_PAGE}
+            return await self.rest(
+                "GET", path, query={**kept, "page_info": info}, max_age_s=max_age_s,
+                within_s=within_s,
+            )  # fmt: skip
+
+        received, cached = await self._run(request, max_age_s if method == "GET" else 0.0, within_s)
+        self._notice(f"{method} {steps.partition('/')[0]}", received)
+        return RestAnswer(
+            status=received.status,
+            document=received.document,
+            pages=self._pages(received),
+            cached=cached,
+            ask=page,
+            **_beside(received),
+        )
+
+    def _pages(self, received: Received) -> dict[str, str]:
+        bases = tuple(
+            f"{origin}/admin/api/" for origin in (f"https://{self.shop}", self.exchange.origin)
+        )
+        return rest.pages_of(received.headers.get(LINK), bases)
+
+    def _notice(self, what: str, received: Received) -> None:
+        said = _beside(received)
+        self.admin.notices.version(self.exchange.api_version, said["api_version"])
+        self.admin.notices.deprecated(what, said["deprecated"])
+
+    async def _run(
+        self, request: Request, max_age_s: float, within_s: float | None
+    ) -> tuple[Received, bool]:
+        """The answer, and whether it was remembered."""
+        within_s = self.admin.within_s if within_s is None else within_s
+        if max_age_s <= 0:
+            return await self.exchange.run(request, within_s=within_s), False
+        token = await self.exchange.tokens.token(self.shop)
+        key = self._key(request, token.version)
+        kept = unpacked(await self.admin.responses.get(key), max_age_s)
+        if kept is not None:
+            return kept, True
+        received = await self.exchange.run(request, within_s=within_s)
+        if not (isinstance(received.document, dict) and received.document.get("errors")):
+            await self.admin.responses.put(key, packed(received), max_age_s)
+        return received, False
+
+    def _key(self, request: Request, version: int) -> str:
+        """Of exactly this question by this token."""
+        asked = [self.shop, version, self.exchange.api_version, request.path,
+                 sorted(request.query.items()), (request.body or b"").decode()]  # fmt: skip
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+def _beside(received: Received) -> dict[str, str | None]:
+    said = received.headers.get
+    return {
+        "api_version": said(VERSION),
+        "request_id": said(REQUEST_ID),
+        "deprecated": said(DEPRECATED),
+    }
+
+
+def _encoded(document: Any) -> bytes:
+    return json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
