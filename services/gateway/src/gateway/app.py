@@ -29,11 +29,12 @@ from gateway.api import door, keys, offers, routes
 from gateway.broker.commands import CommandBus
 from gateway.cache.responses import MemoryShelf, RedisShelf
 from gateway.clients import upstream
+from gateway.clients.ears import OwnersEars
 from gateway.clients.health import look_at
 from gateway.clients.queue_service import QueueService
 from gateway.clients.ratelimit_service import RatelimitService
 from gateway.consumers import events as event_consumer
-from gateway.core import in_motion, ports, system
+from gateway.core import in_motion, notices, ports, system, webhooks
 from gateway.core import offers as core_offers
 from gateway.core.admission import Admission
 from gateway.core.api_keys import ApiKeys
@@ -47,6 +48,7 @@ from gateway.core.keys import KeyTable
 from gateway.core.queues import Queues
 from gateway.loops.deliveries import Deliveries, Waiting
 from gateway.loops.limits import LeaseSweep, LimiterReturn, PolicySync
+from gateway.loops.notices import NoticesLoop
 from gateway.loops.probes import Circuited, Probes
 from gateway.loops.retention import Retention
 from gateway.loops.snapshots import KeySync, QueueSync
@@ -54,6 +56,7 @@ from gateway.settings import GatewaySettings
 from gateway.store import api_keys as key_store
 from gateway.store.accepted import Accepted
 from gateway.store.events import Events
+from gateway.store.notices import Notices
 from gateway.store.queue_names import KnownQueues
 
 SERVICE = "gateway"
@@ -83,6 +86,7 @@ BUS = web.AppKey("BUS", CommandBus)
 KEY_TABLE = web.AppKey("KEY_TABLE", KeyTable)
 KEY_STORE = web.AppKey("KEY_STORE", key_store.ApiKeys)
 FORWARD = web.AppKey("FORWARD", Forward)
+RETELL = web.AppKey("RETELL", notices.Retell)
 
 
 def create_app(settings: GatewaySettings, documents: Documents | None = None) -> web.Application:
@@ -101,6 +105,7 @@ def create_app(settings: GatewaySettings, documents: Documents | None = None) ->
             bus_ctx,
             keys_ctx,
             jobs_ctx,
+            webhooks_ctx,
             limits_ctx,
             cache_ctx,
             health_ctx,
@@ -245,6 +250,19 @@ async def jobs_ctx(app: web.Application) -> AsyncIterator[None]:
     yield
 
 
+async def webhooks_ctx(app: web.Application) -> AsyncIterator[None]:
+    settings, ears = app[SETTINGS], OwnersEars(app[UPSTREAMS])
+    app[keys.SHOPIFY_APP] = webhooks.ShopifyApp(
+        secrets=settings.shopify_secrets, shops=settings.shops()
+    )
+    table = Notices(app[DATABASE])
+    app[keys.TELL] = notices.Tell(
+        ears=ears, bus=app.get(BUS), table=table, fell_back=partial(metrics.fell_back, "notice")
+    )
+    app[RETELL] = notices.Retell(ears=ears, table=table)
+    yield
+
+
 async def limits_ctx(app: web.Application) -> AsyncIterator[None]:
     app[keys.ADMISSION] = Admission(
         limiter=app[RATELIMIT_SERVICE],
@@ -321,6 +339,7 @@ async def loops_ctx(app: web.Application) -> AsyncIterator[None]:
         health.HealthSampler(app[health.HEALTH]),
         QueueSync(app[keys.QUEUES]),
         Deliveries(app[FORWARD]),
+        NoticesLoop(app[RETELL]),
         Waiting(app[keys.IN_MOTION], direct=app[QUEUE_SERVICE]),
         PolicySync(app[keys.ADMISSION]),
         LeaseSweep(app[keys.ADMISSION]),

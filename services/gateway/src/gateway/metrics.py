@@ -41,6 +41,14 @@ DISAGREEMENTS = Counter(
 SPOOL_WAITING = Gauge("gateway_accepted_waiting", "Accepted jobs that their owner does not have")
 SPOOL_AGE_S = Gauge("gateway_accepted_oldest_age_seconds", "Age of the oldest of them")
 
+WEBHOOKS = Counter(
+    "gateway_webhooks_total",
+    "Webhooks of Shopify: created, existing, accepted, refused (not theirs), limited, failed",
+    ["outcome"],
+)
+NOTICES_WAITING = Gauge("gateway_notices_waiting", "What owners must still hear of shops")
+NOTICES_AGE_S = Gauge("gateway_notices_oldest_age_seconds", "Age of the oldest of that")
+
 
 _accepts = cache(ACCEPTS.labels)
 _admissions = cache(ADMISSIONS.labels)

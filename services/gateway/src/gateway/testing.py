@@ -5,6 +5,9 @@ is there. `freeze` is SIGSTOP: requests are taken and answered when it is over.
 """
 
 import asyncio
+import base64
+import hashlib
+import hmac
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +22,7 @@ from chassis.web import app as web_app
 from chassis.web import auth, body, openapi, problems
 from chassis.web.app import SERVICE, Operation
 from contracts import ratelimits
-from contracts.commands import AcceptedJob, AcceptJobs
+from contracts.commands import AcceptedJob, AcceptJobs, ShopVerb
 from gateway.core import gcra, ports
 
 SEEDED = ("default", "sms", "campaign", "automation", "webhooks")
@@ -27,7 +30,9 @@ POLICIES = (
     ("api", "shop_or_ip", "10/s", 100),
     ("api-ip", "ip", "30/s", 300),
     ("api-key", "user", "5000/s", 50_000),
+    ("webhook-in", "shop_or_ip", "50/s", 1_000),
 )
+SECRET, OLD_SECRET = "shpss_now", "shpss_before"
 SPOKEN = {"algorithm": "gcra", "shadow": False, "on_failure": "local", "max_degraded_s": 0.0}
 CLOCK = SystemClock()
 
@@ -44,7 +49,7 @@ class Keys:
 
 
 class OwnerServer:
-    """A service that the gateway speaks to."""
+    """A service that the gateway speaks to. `heard`: (shop, verb, body) of its internal API."""
 
     name: str
 
@@ -60,6 +65,7 @@ class OwnerServer:
         self.port = self.entered = 0
         self.delay_s = 0.0
         self.health = "pass"
+        self.heard: list[tuple[str, str, dict[str, Any]]] = []
 
     def operations(self) -> list[Operation]:
         return []
@@ -85,7 +91,8 @@ class OwnerServer:
         app = web.Application(middlewares=[self._watch, web_app.edge])
         verifier = crypto.Verifier.from_directory(service=self.name, directory=self._keys.folder)
         app.router.add_get("/healthz", self._healthz)
-        web_app.add_operations(app, self.operations(), authenticate=auth.by_service_token(verifier))
+        spoken = [*self.operations(), *self.hearing()]
+        web_app.add_operations(app, spoken, authenticate=auth.by_service_token(verifier))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
@@ -96,6 +103,23 @@ class OwnerServer:
         self.thaw()
         if self._runner is not None:
             await self._runner.cleanup()
+
+    def hearing(self) -> list[Operation]:
+        return [
+            Operation(
+                method="POST", path=f"/internal/v1/shops/{{shop}}:{verb}", handler=self._hear(verb),
+                summary=verb, scope=SERVICE, status=204,
+            )
+            for verb in ShopVerb
+        ]  # fmt: skip
+
+    def _hear(self, verb: str) -> web_app.Handler:
+        async def hear(request: web.Request) -> web.Response:
+            said = body.parse_value(await body.read_bytes(request))
+            self.heard.append((request.match_info["shop"], verb, said))
+            return web.Response(status=204)
+
+        return hear
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         report = {
@@ -159,7 +183,7 @@ class QueueOwner(OwnerServer):
         ]  # fmt: skip
 
     async def _accept(self, request: web.Request) -> web.Response:
-        command = await body.read_json(request, AcceptJobs, limit=4 * body.MAX_BODY_BYTES)
+        command = await body.read_json(request, AcceptJobs, limit=8 * body.MAX_BODY_BYTES)
         if any(item.job.kind == self.chokes_on for item in command.jobs):
             raise errors.Invalid("what is this?")
         self.loads.append(len(command.jobs))
@@ -378,6 +402,24 @@ def a_policy(name: str, **more: Any) -> ports.Policy:
 
 def _who(policy: str, subject: ratelimits.Subject) -> str:
     return {"api-key": subject.user, "api": subject.shop}.get(policy) or subject.ip or ""
+
+
+def sign(body: bytes, secret: str = SECRET) -> str:
+    return base64.b64encode(hmac.digest(secret.encode(), body, hashlib.sha256)).decode()
+
+
+def webhook(body: bytes, **other: str | None) -> list[tuple[str, str]]:
+    """The headers that Shopify sends with it, but for what is said of them; None: not that one."""
+    said: dict[str, str | None] = {
+        "Topic": "orders/create",
+        "Hmac-Sha256": sign(body),
+        "Shop-Domain": "one.myshopify.com",
+        "API-Version": "2026-10",
+        "Webhook-Id": "w-1",
+        "Triggered-At": "2026-11-25T09:59:58.123456789Z",
+    }
+    said |= {name.replace("_", "-"): value for name, value in other.items()}
+    return [(f"X-Shopify-{name}", value) for name, value in said.items() if value is not None]
 
 
 class Owners:

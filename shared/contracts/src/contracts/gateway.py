@@ -1,7 +1,8 @@
 """The gateway's own words: API keys, the state of the whole, events handed over by HTTP."""
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
+from uuid import UUID
 
 from pydantic import Field
 
@@ -99,6 +100,13 @@ class EventsPosted(Said):
 class EventsTaken(Answer):
     taken: int
     known: int
+
+
+class WebhookTaken(Answer):
+    """`POST /webhooks/shopify`: the job that it became; `existing`: this delivery came before."""
+
+    id: UUID
+    status: Literal["created", "existing", "accepted"]
 
 
 class OpenApi(Answer):

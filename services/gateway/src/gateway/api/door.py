@@ -7,7 +7,7 @@ from chassis.kernel import errors
 from chassis.web import auth
 from gateway import metrics
 from gateway.api import keys as app_keys
-from gateway.core import hops, keys
+from gateway.core import hops, keys, policies, ports
 
 SHOP_HEADER = "Mainstay-Shop"
 GATEWAY = "gateway"
@@ -42,6 +42,14 @@ async def _identity(request: web.Request, presented: str, address: str) -> keys.
 async def admit_anybody(request: web.Request) -> None:
     """For operations without a key."""
     await _admit(request, None, None, client_address(request))
+
+
+async def admit_webhook(request: web.Request, shop: str) -> None:
+    """One that Shopify has signed: its shop is counted, for its addresses are everybody's."""
+    demand = ports.Demand((policies.WEBHOOK_IN,), shop, None, client_address(request))
+    degraded = await request.app[app_keys.ADMISSION].admit(demand)
+    if degraded is not None:
+        request[app_keys.DEGRADED] = degraded
 
 
 def client_address(request: web.Request) -> str:

@@ -13,9 +13,11 @@ from gateway.core import (
     enqueue,
     in_motion,
     keys,
+    notices,
     ports,
     queues,
     system,
+    webhooks,
 )
 
 AUTHENTICATE = web.AppKey("AUTHENTICATE", authenticate.Authenticate)
@@ -26,6 +28,8 @@ ENQUEUE = web.AppKey("ENQUEUE", enqueue.Enqueue)
 FIND_JOB = web.AppKey("FIND_JOB", in_motion.FindJob)
 IN_MOTION = web.AppKey("IN_MOTION", in_motion.InMotion)
 QUEUES = web.AppKey("QUEUES", queues.Queues)
+SHOPIFY_APP = web.AppKey("SHOPIFY_APP", webhooks.ShopifyApp)
+TELL = web.AppKey("TELL", notices.Tell)
 OWNERS = web.AppKey("OWNERS", Mapping[str, ports.Owner])
 CACHED = web.AppKey("CACHED", caching.Cached)
 SYSTEM = web.AppKey("SYSTEM", system.System)

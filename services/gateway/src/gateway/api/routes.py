@@ -2,7 +2,7 @@
 
 from chassis.web.app import OPEN, SERVICE, Operation
 from contracts import gateway as wire
-from gateway.api import api_keys, events, system
+from gateway.api import api_keys, events, system, webhooks
 
 ADMIN = "admin"
 
@@ -66,6 +66,16 @@ PUBLIC = [
         scope="jobs:read",
         timeout_s=0,
         tag="operations",
+    ),
+    Operation(
+        method="POST",
+        path="/webhooks/shopify",
+        handler=webhooks.take,
+        summary="A webhook of Shopify, signed with the app's secret: it becomes a job",
+        scope=OPEN,
+        response=wire.WebhookTaken,
+        timeout_s=4.5,
+        tag="shopify",
     ),
     Operation(
         method="GET",

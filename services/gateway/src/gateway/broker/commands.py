@@ -1,10 +1,13 @@
-"""Road 2: commands to queue-service over the bus, each kept by a quorum before we go on."""
+"""Road 2: commands to owners over the bus, each kept by a quorum before we go on."""
 
 from collections.abc import Sequence
+
+import orjson
 
 from chassis import rabbit
 from chassis.kernel import errors
 from contracts import commands, topology
+from gateway.core.notices import Notice
 from gateway.core.parcels import Parcel, command, loads
 
 
@@ -28,3 +31,18 @@ class CommandBus:
                 routing_key=commands.ACCEPT_JOBS,
                 message_id=str(load[0].id),
             )
+
+    async def tell(self, notice: Notice) -> None:
+        """To session-service."""
+        told = {
+            "type": commands.TELL_SESSIONS,
+            "shop": notice.shop,
+            "verb": notice.verb,
+            "said": notice.said,
+        }
+        await self._publisher.publish(
+            orjson.dumps(told),
+            exchange=topology.COMMANDS,
+            routing_key=commands.TELL_SESSIONS,
+            message_id=str(notice.id),
+        )

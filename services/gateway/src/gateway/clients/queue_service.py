@@ -42,8 +42,8 @@ class QueueService:
     def is_shut(self) -> bool:
         return self._upstream.circuit.state is breaker.State.OPEN
 
-    async def accept(self, parcel: Parcel) -> ports.Verdict:
-        return await self._accept_one(parcel, within_s=_half(ONE_S))
+    async def accept(self, parcel: Parcel, *, within_s: float | None = None) -> ports.Verdict:
+        return await self._accept_one(parcel, within_s=within_s or _half(ONE_S))
 
     async def accept_all(
         self, parcels: Sequence[Parcel], *, atomic: bool = False, promised: bool = False

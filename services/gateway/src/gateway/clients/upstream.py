@@ -7,6 +7,7 @@ caller's: none of these counts.
 """
 
 import asyncio
+import io
 import time
 from collections import deque
 from collections.abc import AsyncIterator
@@ -30,6 +31,7 @@ IDLE_S = 30.0
 # The longest poll an owner may hold (30 s), and what it may take to answer.
 SILENCE_S = 45.0
 CHUNK_BYTES = 64 * 1024
+LARGE_BYTES = 1024 * 1024
 RECENT = 3
 RECENT_S = 2.0
 
@@ -118,7 +120,7 @@ class Upstream:
                 response = await session.request(
                     order.method,
                     URL(self._client.url(order.path), encoded=True),
-                    data=upload.pieces(watch) if upload else order.body,
+                    data=upload.pieces(watch) if upload else _whole(order.body),
                     headers=[*order.headers, *said.items()],
                     allow_redirects=False,
                     timeout=aiohttp.ClientTimeout(
@@ -227,6 +229,12 @@ class _Sent:
             self.response.release()
         else:
             self.response.close()
+
+
+def _whole(body: bytes | AsyncIterator[bytes] | None) -> bytes | io.BytesIO | None:
+    """The driver writes bytes at once: large ones in pieces, so that others get their turn."""
+    assert isinstance(body, bytes | None)
+    return io.BytesIO(body) if body is not None and len(body) > LARGE_BYTES else body
 
 
 def _caller(order: ports.Order) -> Caller | None:

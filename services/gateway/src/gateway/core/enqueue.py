@@ -53,13 +53,14 @@ class Enqueue:
         self._queues = queues
         self._fell_back = fell_back
 
-    async def one(self, parcel: Parcel) -> Outcome:
-        """Raises Invalid or Conflict for what is refused, Unavailable when every road is shut."""
+    async def one(self, parcel: Parcel, *, direct_s: float | None = None) -> Outcome:
+        """Raises Invalid or Conflict for what is refused, Unavailable when every road is shut.
+        `direct_s`: road 1 gets no more than this."""
         before = await self._motion.find_like([parcel])
         if before:
             Claims(before).like(parcel)
         try:
-            verdict = await self._direct.accept(parcel)
+            verdict = await self._direct.accept(parcel, within_s=direct_s)
         except errors.Unavailable as error:
             self._fell_back(error.code)
         else:

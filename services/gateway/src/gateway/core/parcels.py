@@ -131,18 +131,40 @@ def _pack(
     said["shop"] = shop
     if job.delay_s is not None:
         said["run_at"] = stamp.now + timedelta(seconds=job.delay_s)
+    return wrap(
+        said,
+        id=identifier,
+        queue=job.queue,
+        fingerprint=fingerprint,
+        now=stamp.now,
+        scope=scope,
+        key=key,
+    )
+
+
+def wrap(
+    job: dict[str, Any],
+    *,
+    id: UUID,  # noqa: A002
+    queue: str,
+    fingerprint: str,
+    now: datetime,
+    scope: str = "",
+    key: str | None = None,
+) -> Parcel:
+    """A job in the owner's words."""
     accepted = {
-        "id": identifier,
-        "accepted_at": stamp.now,
-        "job": said,
+        "id": id,
+        "accepted_at": now,
+        "job": job,
         "fingerprint": fingerprint,
         "scope": scope,
         "key": key,
     }
     return Parcel(
-        id=identifier,
-        shop=shop or "",
-        queue=job.queue,
+        id=id,
+        shop=job["shop"] or "",
+        queue=queue,
         scope=scope,
         key=key,
         fingerprint=fingerprint,
