@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.kernel.shopify import InvalidShop, Shops, webhook_is_signed
+from chassis.kernel.shopify import InvalidShop, Shops, is_path, webhook_is_signed
 
 SHOPS = Shops()
 
@@ -64,3 +64,17 @@ def test_only_the_secrets_own_signature_passes(body: bytes, other: str) -> None:
     assert not webhook_is_signed(body, signature, ["new"])
     assert not webhook_is_signed(body + b" ", signature, ["old"])
     assert webhook_is_signed(body, other, ["new", "old"]) is False
+
+
+@pytest.mark.parametrize("path", ["/", "/a", "/a/b?c=d&e=%2F#f", "/a//b", "/~a'(b)", "/?next=//x"])
+def test_a_path_stays_on_the_host(path: str) -> None:
+    assert is_path(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "a", "//evil.example", "/\\evil.example", "\\/evil.example", "https://evil.example", "@evil",
+     ".evil.example", "/a b", "/a\n", "\n/a", "/a\t", "/a\\b", "/\x00", "/έ", " /a", ":80/"],
+)  # fmt: skip
+def test_what_browsers_may_take_for_another_host_is_no_path(path: str) -> None:
+    assert not is_path(path)

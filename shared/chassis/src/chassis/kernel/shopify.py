@@ -10,6 +10,8 @@ from chassis.kernel import errors
 
 SUFFIX = "myshopify.com"
 _NAME = re.compile("[a-z0-9][a-z0-9-]{0,59}")
+# No second slash or backslash, which browsers take for another host; no space, no control.
+_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 
 
 class InvalidShop(errors.Invalid):
@@ -35,6 +37,11 @@ class Shops:
     def origin(self, shop: str) -> str:
         """Where a shop is called; only ever of one that `named` has passed."""
         return self._origin.replace("{shop}", self.named(shop))
+
+
+def is_path(text: str) -> bool:
+    """Is it a path, with its query, that a browser looks for on the app's own host?"""
+    return _PATH.fullmatch(text) is not None
 
 
 def webhook_is_signed(body: bytes, signature: str, secrets: Sequence[str]) -> bool:
