@@ -13,8 +13,9 @@ from chassis.settings import secret
 from chassis.web import auth, health
 from chassis.web.app import add_operations, base_app
 from contracts import topology
+from session_service import metrics
 from session_service.api import routes
-from session_service.api.keys import CLEANUP, REKEYING, SESSIONS
+from session_service.api.keys import CLEANUP, HISTORY, REKEYING, SESSIONS
 from session_service.cache.copies import RedisCopies
 from session_service.core.cleanup import Cleanup
 from session_service.core.copying import Copying
@@ -23,9 +24,12 @@ from session_service.core.recent import Recent
 from session_service.core.rekeying import Rekeying
 from session_service.core.sealing import Vault
 from session_service.core.sessions import Sessions
+from session_service.loops.census import CensusLoop
 from session_service.loops.cleanup import CleanupLoop
 from session_service.loops.copies import CopiesLoop
 from session_service.settings import SessionSettings
+from session_service.store.audit import PostgresHistory
+from session_service.store.census import PostgresCensus
 from session_service.store.keys import PostgresKeys
 from session_service.store.runs import PostgresRuns
 from session_service.store.sessions import PostgresSessions
@@ -38,6 +42,7 @@ CLOCK = web.AppKey("CLOCK", Clock)
 DATABASE = web.AppKey("DATABASE", postgres.Database)
 REDIS = web.AppKey("REDIS", accelerators.Accelerator)
 COPIES = web.AppKey("COPIES", RedisCopies)
+VAULT = web.AppKey("VAULT", Vault)
 PUBLISHER = web.AppKey("PUBLISHER", rabbit.Publisher)
 SINKS = web.AppKey("SINKS", list[outbox.Sink])
 EVENTS_PATH = "/internal/v1/events"
@@ -79,7 +84,10 @@ async def redis_ctx(app: web.Application) -> AsyncIterator[None]:
 
 async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
     settings, clock = app[SETTINGS], app[CLOCK]
-    vault = Vault(crypto.Keyring(settings.session_keys.get_secret_value()))
+    vault = app[VAULT] = Vault(
+        crypto.Keyring(settings.session_keys.get_secret_value()),
+        on_unreadable=metrics.UNREADABLE.inc,
+    )
     store = PostgresSessions(app[DATABASE])
     app[COPIES] = RedisCopies(app[REDIS])
     copies = Copying(copies=app[COPIES], vault=vault, clock=clock)
@@ -87,8 +95,10 @@ async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
     app[SESSIONS] = Sessions(
         store=store, reader=reader, copies=copies, recent=Recent(clock), vault=vault, clock=clock
     )
+    app[HISTORY] = PostgresHistory(app[DATABASE])
     app[CLEANUP] = Cleanup(
         store=store,
+        history=app[HISTORY],
         runs=PostgresRuns(app[DATABASE]),
         copies=copies,
         grace_s=settings.session_cleanup_grace_s,
@@ -136,6 +146,7 @@ async def loops_ctx(app: web.Application) -> AsyncIterator[None]:
     supervisor = app[health.SUPERVISOR]
     supervisor.start(health.HealthSampler(app[health.HEALTH]))
     supervisor.start(CleanupLoop(app[CLEANUP]))
+    supervisor.start(CensusLoop(PostgresCensus(app[DATABASE]), key_id=app[VAULT].key_id))
     if app[COPIES].is_present:
         supervisor.start(CopiesLoop(app[COPIES]))
     sinks = app[SINKS]

@@ -1,8 +1,20 @@
 """Every metric of session-service."""
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 READS = Counter("session_reads_total", "Sessions and tokens read, by what answered", ["backend"])
 CLEANUP_DELETED = Counter(
     "session_cleanup_deleted_total", "Sessions removed after the last of their tokens had ended"
+)
+CLEANUP_FINISHED = Gauge(
+    "session_cleanup_finished_timestamp_seconds", "When a cleanup last came to its end, anywhere"
+)
+UNREADABLE = Counter(
+    "session_unreadable_total", "Sessions that no key of ours opened when they were asked for"
+)
+SESSIONS = Gauge(
+    "session_sessions",
+    "Offline sessions that need somebody: non_expiring, refreshless, reauth_required, revoked; and"
+    " any that are under another key than the current: old_key",
+    ["kind"],
 )

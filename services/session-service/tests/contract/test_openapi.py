@@ -38,6 +38,7 @@ def test_every_operation_says_who_may_call_it(committed: Any) -> None:
         "get /v1/shops/{shop}/token": "tokens:read",
         "post /v1/maintenance/cleanup": "admin",
         "post /v1/maintenance/rekey": "admin",
+        "get /v1/shops/{shop}/token-events": "sessions:read",
     }
 
 

@@ -1,12 +1,14 @@
 """What happened to tokens is told in the transaction of the change, and in none that failed."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
 from contracts import events
+from session_service.core import cleanup
 from session_service.core.audit import Change, Kind
 from session_service.store import audit
 
@@ -70,3 +72,41 @@ async def test_every_kind_that_is_an_event_is_one_of_the_contract(
     types = [row["type"] for row in await connection.fetch("select type from outbox")]
     known = {value for name, value in vars(events).items() if name.startswith("SESSION_")}
     assert types == [name for name in [f"session.{kind}.v1"] if name in known]
+
+
+async def test_the_history_of_a_shop_comes_in_pages_the_newest_first(
+    service: Any, connection: asyncpg.Connection
+) -> None:
+    for number in range(5):
+        await connection.execute(
+            "select record_event('refreshed', 'a', $1, null, $2)", SHOP, number
+        )
+    await connection.execute("select record_event('refreshed', 'a', 'other', null, 9)")
+    page = f"/v1/shops/{SHOP.upper()}/token-events?limit=3"
+    first = await service.call("GET", page)
+    assert [item["version"] for item in first.body["items"]] == [4, 3, 2]
+    second = await service.call("GET", f"{page}&cursor={first.body['next_cursor']}")
+    assert [item["version"] for item in second.body["items"]] == [1, 0]
+    assert second.body["next_cursor"] is None
+    for cursor in ("WyJhIl0", "WzBd", "WzFlMzBd", "nothing"):
+        wrong = await service.call("GET", f"{page}&cursor={cursor}")
+        assert (wrong.status, wrong.body["errors"][0]["pointer"]) == (422, "/cursor")
+
+
+async def test_the_history_of_another_shop_is_nobodys_business(service: Any) -> None:
+    answer = await service.call("GET", f"/v1/shops/{SHOP}/token-events", shop="other.example")
+    assert (answer.status, answer.body["code"]) == (403, "other_shop")
+
+
+async def test_history_older_than_ninety_days_goes_with_the_cleanup(
+    service: Any, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleanup, "CHUNK", 2)
+    await connection.execute(
+        """insert into token_event (shop, session_id, kind, at)
+           select $1, 'a', 'stored', now() - make_interval(days => d)
+           from unnest(array[89, 91, 91, 91, 300]) as d""",
+        SHOP,
+    )
+    await service.call("POST", "/v1/maintenance/cleanup", scopes=frozenset({"admin"}))
+    assert await connection.fetchval("select count(*) from token_event") == 1

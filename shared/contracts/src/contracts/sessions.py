@@ -213,6 +213,24 @@ class Rekeyed(Answer):
     unreadable: int
 
 
+class TokenEvent(Answer):
+    """What happened to the tokens of a session: `installed`, `refreshed`, `reauth_required`,
+    `revoked`, `scopes_changed`, `stored`, `deleted`, `rejected` or `refresh_failed`."""
+
+    at: Moment
+    kind: str
+    session_id: str
+    user_id: int | None
+    grant: str | None
+    reason: str | None
+    version: int | None
+
+
+class TokenEventPage(Answer):
+    items: list[TokenEvent]
+    next_cursor: str | None = None
+
+
 class Migrated(Answer):
     """Tokens without an end that were exchanged for pairs; those that Shopify refused; and those
     that are left for the next call."""

@@ -2,10 +2,12 @@
 
 from aiohttp import web
 
+from session_service.core.audit import HistoryStore
 from session_service.core.cleanup import Cleanup
 from session_service.core.rekeying import Rekeying
 from session_service.core.sessions import Sessions
 
 SESSIONS = web.AppKey("SESSIONS", Sessions)
 CLEANUP = web.AppKey("CLEANUP", Cleanup)
+HISTORY = web.AppKey("HISTORY", HistoryStore)
 REKEYING = web.AppKey("REKEYING", Rekeying)

@@ -2,7 +2,7 @@
 
 from chassis.web.app import Operation
 from contracts import sessions as wire
-from session_service.api import maintenance, sessions
+from session_service.api import history, maintenance, sessions
 
 # Ids hold whatever their makers like, braces too; a slash comes coded.
 ONE = "/v1/sessions/{id:[^/]+}"
@@ -75,6 +75,16 @@ ROUTES = (
         scope="tokens:read",
         query=wire.TokenQuery,
         response=wire.Token,
+        tag="sessions",
+    ),
+    Operation(
+        method="GET",
+        path=f"{SHOP}/token-events",
+        handler=history.list_events,
+        summary="What happened to the tokens of a shop, the newest first",
+        scope="sessions:read",
+        query=wire.SessionsQuery,
+        response=wire.TokenEventPage,
         tag="sessions",
     ),
     Operation(

@@ -2,8 +2,11 @@
 is told that was rolled back and nothing committed goes untold; never with a token.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from typing import Protocol
 
 
 class Kind(StrEnum):
@@ -34,3 +37,27 @@ class Change:
     grant: str | None = None
     reason: str | None = None
     scope: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """A change as it stands in the history. Numbers grow with time, and have gaps."""
+
+    number: int
+    at: datetime
+    kind: str
+    session_id: str
+    user_id: int | None
+    grant: str | None
+    reason: str | None
+    version: int | None
+
+
+class HistoryStore(Protocol):
+    """What happened to tokens."""
+
+    async def of_shop(self, shop: str, *, before: int | None, limit: int) -> Sequence[Told]:
+        """The newest first; those older than the one of that number."""
+        ...
+
+    async def delete_old(self, *, days: int, limit: int) -> int: ...

@@ -4,6 +4,7 @@ Once an hour for all replicas together: the hour is claimed in the database, so 
 neither skip nor repeat it, and what a dead replica left unfinished is taken up.
 """
 
+from session_service.core.audit import HistoryStore
 from session_service.core.copying import Copying
 from session_service.core.ports import RunStore, SessionStore
 
@@ -11,13 +12,21 @@ NAME = "cleanup"
 PERIOD_S = 3600.0
 STUCK_S = 300.0
 CHUNK = 1000
+HISTORY_DAYS = 90
 
 
 class Cleanup:
     def __init__(
-        self, *, store: SessionStore, runs: RunStore, copies: Copying, grace_s: float
+        self,
+        *,
+        store: SessionStore,
+        history: HistoryStore,
+        runs: RunStore,
+        copies: Copying,
+        grace_s: float,
     ) -> None:
         self._store = store
+        self._history = history
         self._runs = runs
         self._copies = copies
         self._grace_s = grace_s
@@ -36,5 +45,7 @@ class Cleanup:
             removed += len(gone)
             if len(gone) < CHUNK:
                 break
+        while await self._history.delete_old(days=HISTORY_DAYS, limit=CHUNK) == CHUNK:
+            pass
         await self._runs.finish(NAME, handled=removed)
         return removed

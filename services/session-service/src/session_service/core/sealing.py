@@ -1,10 +1,11 @@
 """Sessions outside our own memory: sealed under the key ring, each field for its own place."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
+from chassis.kernel import errors
 from session_service.core.record import ShopifySession, Status, Tokens
 
 ROW = "shopify_session"
@@ -56,8 +57,10 @@ class Parts:
 class Vault:
     """Raises decrypt_failed for what the ring does not open; that says nothing of other rows."""
 
-    def __init__(self, ring: Ring) -> None:
+    def __init__(self, ring: Ring, *, on_unreadable: Callable[[], None] = lambda: None) -> None:
+        """`on_unreadable`: told of every row that does not open."""
         self._ring = ring
+        self._on_unreadable = on_unreadable
 
     @property
     def key_id(self) -> str:
@@ -85,6 +88,13 @@ class Vault:
         )
 
     def open(self, sealed: Sealed) -> ShopifySession:
+        try:
+            return self._opened(sealed)
+        except errors.Broken:
+            self._on_unreadable()
+            raise
+
+    def _opened(self, sealed: Sealed) -> ShopifySession:
         return ShopifySession(
             id=sealed.id,
             shop=sealed.shop,
