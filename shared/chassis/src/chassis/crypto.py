@@ -1,6 +1,8 @@
 """Sealing at rest (AES-256-GCM under a key ring) and tokens between services (EdDSA, 60 s)."""
 
 import base64
+import hashlib
+import hmac
 import json
 import secrets
 import time
@@ -42,6 +44,7 @@ class Keyring:
 
     def __init__(self, spec: str) -> None:
         self._ciphers: dict[str, AESGCM] = {}
+        self._marks: dict[str, bytes] = {}
         for item in filter(None, (part.strip() for part in spec.split(","))):
             name, _, encoded = item.partition(":")
             key = base64.b64decode(encoded, validate=True)
@@ -50,6 +53,7 @@ class Keyring:
             if not name or name in self._ciphers:
                 raise ValueError("every key needs a name of its own")
             self._ciphers[name] = AESGCM(key)
+            self._marks[name] = hmac.digest(key, b"mainstay fingerprint v1", hashlib.sha256)
         if not self._ciphers:
             raise ValueError("at least one key is needed")
         self.current = next(iter(self._ciphers))
@@ -72,6 +76,18 @@ class Keyring:
         if f"{prefix}:{version}" != PREFIX:
             raise SealBroken
         return plain.decode()
+
+    def fingerprint(self, plain: str, *identity: str) -> str:
+        """Equal for equal text in the same place, and no way back to it without the key."""
+        return self._mark(self.current, plain, identity)
+
+    def fingerprints(self, plain: str, *identity: str) -> frozenset[str]:
+        """Under each key: one of them is what `fingerprint` said when that key was the first."""
+        return frozenset(self._mark(name, plain, identity) for name in self._marks)
+
+    def _mark(self, name: str, plain: str, identity: tuple[str, ...]) -> str:
+        said = _associated((*identity, plain))
+        return f"{name}:{hmac.digest(self._marks[name], said, hashlib.sha256).hex()[:32]}"
 
 
 def _associated(identity: tuple[str, ...]) -> bytes:

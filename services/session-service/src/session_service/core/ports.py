@@ -1,11 +1,13 @@
 """What session-service needs of the world, named after the need."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from session_service.core.answers import Reply
+from session_service.core.grants import State
 from session_service.core.sealing import Parts, Sealed
 
 
@@ -116,4 +118,94 @@ class Copies(Protocol):
 
     async def settle(self) -> None:
         """Try again to forget what is owed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Granted:
+    """What a grant writes. `row` carries the gen and version that it was made from; `retired` is
+    the fingerprint of the pair that goes; `event` one of audit.Kind."""
+
+    row: Sealed
+    ends_ms: int | None
+    key_id: str
+    way: str
+    granted_at: datetime | None
+    event: str
+    retired: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """A pair that must not be left to end."""
+
+    id: str
+    shop: str
+    gen: int
+
+
+@dataclass(frozen=True, slots=True)
+class Endless:
+    """A token without an end."""
+
+    id: str
+    shop: str
+
+
+class GrantStore(Protocol):
+    """Every write is on (lease, owner) and on the pair that was found: None when either is
+    another's by now. Each tells its event in the same transaction."""
+
+    async def find(self, session_id: str) -> tuple[Sealed, State] | None: ...
+
+    async def insert(self, new: Granted, *, lease: str, owner: UUID) -> int | None:
+        """The version of a row that there was not before."""
+        ...
+
+    async def commit(
+        self, new: Granted, *, lease: str, owner: UUID, rejected_at: datetime | None
+    ) -> int | None:
+        """The version. `rejected_at`: Shopify had refused the token before."""
+        ...
+
+    async def put_off(
+        self,
+        session_id: str,
+        *,
+        owner: UUID,
+        gen: int,
+        is_refusal: bool,
+        until: datetime,
+        reason: str,
+        way: str,
+    ) -> None: ...
+
+    async def give_up(
+        self, session_id: str, *, owner: UUID, gen: int, reason: str, way: str
+    ) -> int | None:
+        """The version from which on the shop must authorize the app again."""
+        ...
+
+    async def warm(
+        self, *, now_ms: int, within_ms: int, urgent_ms: int, hour: int, limit: int
+    ) -> Sequence[Warm]: ...
+
+    async def endless(self, *, now: datetime, limit: int) -> Sequence[Endless]: ...
+
+    async def count_endless(self) -> int: ...
+
+
+class LeaseStore(Protocol):
+    """One owner of a name at a time; a lease that is not renewed ends by itself."""
+
+    async def take(self, session_id: str, owner: UUID, *, life_s: float) -> bool: ...
+
+    async def renew(self, session_id: str, owner: UUID, *, life_s: float) -> bool: ...
+
+    async def drop(self, session_id: str, owner: UUID) -> None: ...
+
+
+class TokenEndpoint(Protocol):
+    async def ask(self, shop: str, body: Mapping[str, str]) -> Reply:
+        """Sent once. Raises Unavailable when no answer came, whatever was done by then."""
         ...

@@ -110,7 +110,7 @@ def from_document(document: Mapping[str, Any]) -> ShopifySession:
         id=document["id"],
         shop=shop,
         is_online=document.get("isOnline", False),
-        user_id=_user_id(document),
+        user_id=user_id(document),
         scope=document.get("scope"),
         tokens=Tokens(
             access=document.get("accessToken"),
@@ -135,7 +135,7 @@ def id_for(shop: str, *, user_id: int | None) -> str:
     return f"{OFFLINE_PREFIX}{shop}" if user_id is None else f"{shop}_{user_id}"
 
 
-def _user_id(document: Mapping[str, Any]) -> int | None:
+def user_id(document: Mapping[str, Any]) -> int | None:
     """As far as Shopify's shape is kept; what is no user's number there names nobody."""
     user = (document.get("onlineAccessInfo") or {}).get("associated_user")
     given = user.get("id") if isinstance(user, dict) else None

@@ -1,7 +1,7 @@
 """Sessions outside our own memory: sealed under the key ring, each field for its own place."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -20,6 +20,10 @@ class Ring(Protocol):
     def seal(self, plain: str, *identity: str) -> str: ...
 
     def open(self, sealed: str, *identity: str) -> str: ...
+
+    def fingerprint(self, plain: str, *identity: str) -> str: ...
+
+    def fingerprints(self, plain: str, *identity: str) -> frozenset[str]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,11 +144,24 @@ class Vault:
         held = json.loads(self._ring.open(text, COPY, session_id))
         return self.open(Sealed(**held["row"])), held["at_ms"]
 
+    def fingerprint(self, session: ShopifySession) -> str:
+        """Of its pair: tells whether it comes again, and nothing else."""
+        return self._ring.fingerprint(_pair(session), ROW, session.id)
+
+    def is_among(self, fingerprints: Sequence[str], session: ShopifySession) -> bool:
+        """Is its pair one of those? They may be of any key of the ring."""
+        known = self._ring.fingerprints(_pair(session), ROW, session.id)
+        return not known.isdisjoint(fingerprints)
+
     def _seal(self, secret: str | None, session_id: str, name: str) -> str | None:
         return None if secret is None else self._ring.seal(secret, ROW, session_id, name)
 
     def _open(self, sealed: str | None, session_id: str, name: str) -> str | None:
         return None if sealed is None else self._ring.open(sealed, ROW, session_id, name)
+
+
+def _pair(session: ShopifySession) -> str:
+    return json.dumps([session.tokens.access, session.tokens.refresh])
 
 
 def _dumps(value: Mapping[str, Any]) -> str:

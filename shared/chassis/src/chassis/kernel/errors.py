@@ -46,6 +46,7 @@ class Fault(Exception):
         flaws: Sequence[Flaw] = (),
         retry_after_s: float | None = None,
         headers: dict[str, str] | None = None,
+        members: dict[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -54,6 +55,8 @@ class Fault(Exception):
         self.flaws = tuple(flaws)
         self.retry_after_s = retry_after_s
         self.headers = headers or {}
+        # What programs may want to know besides; stands in the problem document.
+        self.members = members or {}
 
 
 class Malformed(Fault):

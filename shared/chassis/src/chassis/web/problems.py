@@ -78,7 +78,7 @@ def response(fault: errors.Fault) -> web.Response:
         retryable=fault.retryable,
         flaws=fault.flaws,
     )
-    return _answer(body, headers)
+    return _answer(fault.members | body, headers)
 
 
 def from_framework(error: web.HTTPException) -> web.Response:

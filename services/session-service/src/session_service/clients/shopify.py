@@ -1,0 +1,64 @@
+"""Shopify's token endpoint. One question, one answer; what it means is judged elsewhere."""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from chassis.kernel import errors
+from chassis.kernel.shopify import Shops
+from session_service.core.answers import Reply
+
+PATH = "/admin/oauth/access_token"
+ANSWER_S = 5.0
+MAX_ANSWER_BYTES = 64 * 1024
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+
+
+class ShopifyTokens:
+    def __init__(self, *, session: aiohttp.ClientSession, shops: Shops) -> None:
+        self._session = session
+        self._shops = shops
+
+    async def ask(self, shop: str, body: Mapping[str, str]) -> Reply:
+        url = URL(self._shops.origin(shop) + PATH, encoded=True)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await self._exchange(url, orjson.dumps(dict(body)))
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+            raise errors.Unavailable("Shopify does not answer") from None
+
+    async def _exchange(self, url: URL, body: bytes) -> Reply:
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        async with self._session.post(
+            url, data=body, headers=headers, allow_redirects=False
+        ) as answer:
+            said = bytearray()
+            async for piece in answer.content.iter_any():
+                said += piece
+                if len(said) > MAX_ANSWER_BYTES:
+                    raise errors.Unavailable("Shopify answered with too much")
+            return Reply(
+                status=answer.status,
+                body=bytes(said),
+                date=_moment(answer.headers.get("Date", "")),
+                retry_after_s=_retry_after_s(answer.headers.get("Retry-After", "")),
+            )
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return None
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _retry_after_s(text: str) -> float | None:
+    """Seconds, fractions of them too."""
+    return float(text) if _SECONDS.fullmatch(text) else None
