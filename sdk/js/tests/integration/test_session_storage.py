@@ -2,37 +2,58 @@
 
 import asyncio
 import os
+import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-PACKAGE = Path(__file__).resolve().parents[3] / "js" / "session-storage"
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "session-storage"
 WITHIN_S = 60.0
+TYPES = ("--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2022")
 
 
-def as_installed(folder: Path, packages: Path) -> Path:
-    """The package beside what it stands on, as an app has it."""
-    own = folder / "session-storage"
+@pytest.fixture
+def package(shopify_packages: Path, tmp_path: Path) -> Path:
+    """Beside what it stands on, as an app has it."""
+    own = tmp_path / "session-storage"
     shutil.copytree(PACKAGE, own, ignore=shutil.ignore_patterns("node_modules"))
-    (own / "node_modules").symlink_to(packages)
+    (own / "node_modules").symlink_to(shopify_packages)
     return own
 
 
-async def test_the_tests_of_node_pass(
-    node: str, shopify_packages: Path, session_service: Any, tmp_path: Path
-) -> None:
-    own = as_installed(tmp_path, shopify_packages)
+def environ(service: Any) -> dict[str, str]:
+    return {"MAINSTAY_URL": service.url, "MAINSTAY_KEY": service.key}
+
+
+async def said(*argv: str | Path, cwd: Path, more: Mapping[str, str] | None = None) -> str:
     ran = await asyncio.create_subprocess_exec(
-        node,
-        "--test",
-        *sorted(str(file) for file in (own / "tests").glob("*.test.js")),
-        env={
-            **os.environ,
-            "MAINSTAY_URL": session_service.url,
-            "MAINSTAY_KEY": session_service.key,
-        },
+        *argv,
+        cwd=cwd,
+        env={**os.environ, **(more or {})},
         stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
     told, _ = await asyncio.wait_for(ran.communicate(), WITHIN_S)
     assert ran.returncode == 0, told.decode()
-    assert b"# pass 0" not in told
+    return told.decode()
+
+
+async def test_the_tests_of_node_pass(node: str, package: Path, session_service: Any) -> None:
+    files = sorted((package / "tests").glob("*.test.js"))
+    told = await said(node, "--test", *files, cwd=package, more=environ(session_service))
+    assert "# pass 0" not in told
+
+
+async def test_the_types_are_those_that_shopify_asks_for(node: str, package: Path) -> None:
+    compiler = package / "node_modules" / "typescript" / "bin" / "tsc"
+    assert await said(node, compiler, *TYPES, "tests/types.ts", cwd=package) == ""
+
+
+async def test_the_readme_s_example_runs(node: str, package: Path, session_service: Any) -> None:
+    (code,) = re.findall(r"```js\n(.*?)```", (package / "README.md").read_text(), re.DOTALL)
+    example = package / "example.mjs"
+    example.write_text(code.replace("http://127.0.0.1:18080", session_service.url))
+    assert await said(node, example, cwd=package, more=environ(session_service)) == "0\n"
