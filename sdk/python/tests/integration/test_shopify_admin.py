@@ -1,9 +1,7 @@
 """The Admin client before a server that answers what it is told to."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,46 +12,12 @@ from mainstay.shopify import errors
 from mainstay.shopify.admin import API_VERSION, Admin, AdminClient
 from mainstay.shopify.shops import Origins
 from mainstay.shopify.tokens import FixedToken, Token
+from testkit.scripts import Answer, Script, reset, silence, told
 
 SHOP = "flowers.myshopify.com"
 QUERY = "query Name { shop { name } }"
 MUTATION = "mutation Tag($idempotencyKey: String) { tagsAdd { userErrors { message } } }"
 DATA = {"data": {"shop": {"name": "Flowers"}}}
-
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True)
-class Asked:
-    method: str
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.body)
-
-
-@dataclass
-class Script:
-    """Answers in turn, the last one for ever."""
-
-    answers: list[Answer] = field(default_factory=list)
-    asked: list[Asked] = field(default_factory=list)
-    url: str = ""
-
-    def says(self, *answers: Answer) -> None:
-        self.answers = list(answers)
-
-    async def serve(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
-        self.asked.append(
-            Asked(request.method, request.path, dict(request.query), request.headers, body)
-        )
-        answer = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
-        return await answer(request)
 
 
 class CountedTokens:
@@ -73,26 +37,6 @@ class CountedTokens:
         return await self.token(shop)
 
 
-def told(document: Any, *, status: int = 200, **headers: str) -> Answer:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-
-    async def answer(_request: web.Request) -> web.StreamResponse:
-        return web.json_response(document, status=status, headers=named)
-
-    return answer
-
-
-async def reset(request: web.Request) -> web.StreamResponse:
-    assert request.transport is not None
-    request.transport.abort()
-    return web.Response()
-
-
-async def silence(_request: web.Request) -> web.StreamResponse:
-    await asyncio.sleep(30)
-    return web.Response()
-
-
 async def page(_request: web.Request) -> web.StreamResponse:
     return web.Response(status=520, text="<html>shpat_x", content_type="text/html")
 
@@ -110,16 +54,8 @@ def failed(code: str, data: Any = None) -> Answer:
 
 @pytest_asyncio.fixture
 async def script() -> AsyncIterator[Script]:
-    made = Script()
-    app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", made.serve)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    made.url = f"http://{host}:{port}"
-    yield made
-    await runner.cleanup()
+    async with Script() as made:
+        yield made
 
 
 @pytest.fixture

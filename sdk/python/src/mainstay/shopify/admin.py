@@ -11,16 +11,17 @@ new token when Shopify refuses the one it had; all within its time. What is left
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 import aiohttp
 
 from mainstay.client import Client
 from mainstay.pace import Paced, paced_by
 from mainstay.shopify import errors, graphql, rest, retries
+from mainstay.shopify.bulk import BULK_WITHIN_S, Bulk, Row, nested
 from mainstay.shopify.exchange import Exchange, Request
 from mainstay.shopify.graphql import GraphQLAnswer
 from mainstay.shopify.notices import Notices
@@ -29,12 +30,23 @@ from mainstay.shopify.received import DEPRECATED, LINK, REQUEST_ID, VERSION, Rec
 from mainstay.shopify.responses import MemoryResponses, Responses, packed, unpacked
 from mainstay.shopify.shops import Origins
 from mainstay.shopify.throttle import Costs
-from mainstay.shopify.tokens import Tokens
+from mainstay.shopify.tokens import Token, Tokens
 
 API_VERSION = "2026-10"
 GRAPHQL_POLICY, REST_POLICY = "shopify-gql", "shopify-rest"
-IDEMPOTENCY_VARIABLE = "idempotencyKey"
+IDEMPOTENCY_VARIABLE, CURSOR_VARIABLE = "idempotencyKey", "cursor"
 WITHIN_S, TRY_S, ATTEMPTS = 20.0, 10.0, 5
+
+
+class Options(TypedDict, total=False):
+    """What a query may say beside its text and variables."""
+
+    operation_name: str | None
+    extensions: Mapping[str, Any] | None
+    idempotency_key: str | None
+    cost: int | None
+    max_age_s: float
+    within_s: float | None
 
 
 class Admin:
@@ -128,7 +140,7 @@ class AdminClient:
         self,
         query: str,
         variables: Mapping[str, Any] | None = None,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> GraphQLAnswer:
         """As `graphql_answer`, but errors without any data are raised."""
         return (await self.graphql_answer(query, variables, **options)).checked()
@@ -137,13 +149,7 @@ class AdminClient:
         self,
         query: str,
         variables: Mapping[str, Any] | None = None,
-        *,
-        operation_name: str | None = None,
-        extensions: Mapping[str, Any] | None = None,
-        idempotency_key: str | None = None,
-        cost: int | None = None,
-        max_age_s: float = 0.0,
-        within_s: float | None = None,
+        **options: Unpack[Options],
     ) -> GraphQLAnswer:
         """What Shopify answered, errors too; raised is what is no answer.
 
@@ -152,27 +158,12 @@ class AdminClient:
         `cost` is reserved at the pace, instead of what the query cost before. `max_age_s`: an
         answer of that age will do; mutations and answers with errors are not remembered.
         """
-        sent = dict(variables or {})
-        if idempotency_key is not None and f"${IDEMPOTENCY_VARIABLE}" in query:
-            sent.setdefault(IDEMPOTENCY_VARIABLE, idempotency_key)
-        changes = graphql.changes(query, operation_name)
-        said = {
-            "query": query,
-            "variables": sent or None,
-            "operationName": operation_name,
-            "extensions": extensions,
-        }
-        request = Request(
-            method="POST",
-            path="graphql.json",
-            policy=GRAPHQL_POLICY,
-            cost=cost or self.admin.costs.of(query),
-            harmless=idempotency_key is not None or not changes,
-            body=_encoded({name: value for name, value in said.items() if value is not None}),
-            is_graphql=True,
-        )
+        name = options.get("operation_name")
+        changes = graphql.changes(query, name)
+        request = self._query(query, variables, changes=changes, **options)
+        max_age_s = 0.0 if changes else options.get("max_age_s", 0.0)
         try:
-            received, cached = await self._run(request, 0.0 if changes else max_age_s, within_s)
+            received, cached = await self._run(request, max_age_s, options.get("within_s"))
         except errors.UpstreamError as error:
             if not (isinstance(error.document, dict) and error.document.get("data")):
                 raise
@@ -180,8 +171,88 @@ class AdminClient:
             return GraphQLAnswer(error.document, self.shop, request_id=error.request_id)
         answer = GraphQLAnswer(received.document, self.shop, cached=cached, **_beside(received))
         self.admin.costs.learn(query, answer.cost.requested)
-        self._notice(operation_name or "a query", received)
+        self._notice(name or "a query", received)
         return answer
+
+    def _query(
+        self,
+        query: str,
+        variables: Mapping[str, Any] | None,
+        *,
+        changes: bool,
+        **options: Unpack[Options],
+    ) -> Request:
+        key, sent = options.get("idempotency_key"), dict(variables or {})
+        if key is not None and f"${IDEMPOTENCY_VARIABLE}" in query:
+            sent.setdefault(IDEMPOTENCY_VARIABLE, key)
+        said = {
+            "query": query,
+            "variables": sent or None,
+            "operationName": options.get("operation_name"),
+            "extensions": options.get("extensions"),
+        }
+        return Request(
+            method="POST",
+            path="graphql.json",
+            policy=GRAPHQL_POLICY,
+            cost=options.get("cost") or self.admin.costs.of(query),
+            harmless=key is not None or not changes,
+            body=_encoded({name: value for name, value in said.items() if value is not None}),
+            is_graphql=True,
+        )
+
+    async def paginate(
+        self,
+        query: str,
+        path: str,
+        variables: Mapping[str, Any] | None = None,
+        **options: Unpack[Options],
+    ) -> AsyncIterator[Any]:
+        """Every node of the connection at `path` (`products`, `shop.products`). The query takes
+        `$cursor: String`, gives it to the connection as `after`, and asks for
+        `pageInfo { hasNextPage endCursor }` and for `nodes` or `edges { node }`. `within_s` is for
+        one page. An answer with errors is raised."""
+        cursor: str | None = None
+        while True:
+            sent = {**(variables or {}), CURSOR_VARIABLE: cursor}
+            answer = await self.graphql(query, sent, **options)
+            page = graphql.connection(answer.done(), path)
+            for node in page.nodes:
+                yield node
+            if page.next_cursor is None:
+                return
+            if page.next_cursor == cursor:
+                raise ValueError(f"the query gives its ${CURSOR_VARIABLE} to nothing")
+            cursor = page.next_cursor
+
+    async def bulk_start(self, query: str, *, grouped: bool = False) -> str:
+        """Let Shopify run a query over everything; the operation's id, for `bulk_rows`, here or in
+        another process. Raises `UserErrors` when too many run, `OutcomeUnknown` when the answer
+        was lost."""
+        return await self._bulk.start(query, grouped=grouped)
+
+    async def bulk_rows(
+        self, operation_id: str, *, grouped: bool = False, within_s: float = BULK_WITHIN_S
+    ) -> AsyncIterator[Row]:
+        """Wait for the operation, then its rows, none of them twice. With `grouped`, which
+        `bulk_start` has to be told as well, a row holds what belongs to it as `__children`;
+        otherwise it follows, and names it as `__parentId`. Raises `BulkFailed`."""
+        ended = await self._bulk.ended(operation_id, within_s=within_s)
+        rows = self._bulk.rows(ended.url)
+        async for row in nested(rows) if grouped else rows:
+            yield row
+
+    async def bulk(
+        self, query: str, *, grouped: bool = False, within_s: float = BULK_WITHIN_S
+    ) -> AsyncIterator[Row]:
+        """`bulk_start` and `bulk_rows`."""
+        started = await self.bulk_start(query, grouped=grouped)
+        async for row in self.bulk_rows(started, grouped=grouped, within_s=within_s):
+            yield row
+
+    @property
+    def _bulk(self) -> Bulk:
+        return Bulk(self.shop, self.exchange.origin, self.graphql, self.exchange.http)
 
     async def rest(
         self,
@@ -245,7 +316,7 @@ class AdminClient:
         if max_age_s <= 0:
             return await self.exchange.run(request, within_s=within_s), False
         token = await self.exchange.tokens.token(self.shop)
-        key = self._key(request, token.version)
+        key = self._key(request, token)
         kept = unpacked(await self.admin.responses.get(key), max_age_s)
         if kept is not None:
             return kept, True
@@ -254,9 +325,9 @@ class AdminClient:
             await self.admin.responses.put(key, packed(received), max_age_s)
         return received, False
 
-    def _key(self, request: Request, version: int) -> str:
-        """Of exactly this question by this token."""
-        asked = [self.shop, version, self.exchange.api_version, request.path,
+    def _key(self, request: Request, token: Token) -> str:
+        """Of exactly this question by this token; nothing can be read from it."""
+        asked = [self.shop, token.value, self.exchange.api_version, request.path,
                  sorted(request.query.items()), (request.body or b"").decode()]  # fmt: skip
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 

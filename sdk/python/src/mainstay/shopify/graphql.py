@@ -155,6 +155,30 @@ class GraphQLAnswer:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One page of a list; `next_cursor` is None on the last."""
+
+    nodes: tuple[Any, ...]
+    next_cursor: str | None
+
+
+def connection(data: Any, path: str) -> Connection:
+    """The one at `path` (`shop.products`); ValueError when the query did not ask for what a list
+    needs to go on."""
+    found = data
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    info = found.get("pageInfo") if isinstance(found, Mapping) else None
+    if not isinstance(found, Mapping) or not isinstance(info, Mapping):
+        raise ValueError(f"there is no connection with a pageInfo at {path}")
+    if "nodes" in found:
+        nodes = tuple(found["nodes"])
+    else:
+        nodes = tuple(edge["node"] for edge in found.get("edges", ()))
+    return Connection(nodes, info.get("endCursor") if info.get("hasNextPage") else None)
+
+
 def errors_of(document: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     """Shopify says them as objects, and with some statuses as a text."""
     said = document.get("errors")

@@ -3,10 +3,12 @@
 `KeptTokens` asks a deployment, whose session-service renews them; `FixedToken` is one of your own.
 """
 
+import asyncio
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from mainstay import errors as answers
 from mainstay.client import Client
@@ -54,26 +56,30 @@ class KeptTokens:
         self._client = client
         self._remembered_s = remembered_s
         self._known: OrderedDict[str, tuple[float, Token]] = OrderedDict()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def token(self, shop: str) -> Token:
-        until, token = self._known.get(shop, (0.0, None))
-        if token is not None and time.monotonic() < until:
-            return token
-        try:
-            return self._remember(shop, await self._client.shop_token(shop))
-        except answers.ApiError as error:
-            raise _told(shop, error) from error
+        return await self._one(shop, rejected=None)
 
     async def rejected(self, shop: str, token: Token) -> Token:
-        known = self._known.get(shop)
-        if known is not None and known[1].version != token.version:
-            return known[1]
-        self._known.pop(shop, None)
-        try:
-            renewed = await self._client.reject_token(shop, token.version)
-        except answers.ApiError as error:
-            raise _told(shop, error) from error
-        return self._remember(shop, renewed)
+        return await self._one(shop, rejected=token)
+
+    async def _one(self, shop: str, *, rejected: Token | None) -> Token:
+        """Of many who ask for one shop at once one asks the deployment."""
+        async with self._locks.setdefault(shop, asyncio.Lock()):
+            until, known = self._known.pop(shop, (0.0, Token("")))
+            is_newer = rejected is None or known.version > rejected.version
+            if is_newer and time.monotonic() < until:
+                self._known[shop] = (until, known)
+                return known
+            try:
+                if rejected is None:
+                    told = await self._client.shop_token(shop)
+                else:
+                    told = await self._client.reject_token(shop, rejected.version)
+            except answers.ApiError as error:
+                raise _told(shop, error) from error
+            return self._remember(shop, told)
 
     def _remember(self, shop: str, told: ShopToken) -> Token:
         token = Token(told.access_token, told.version)
@@ -81,7 +87,6 @@ class KeptTokens:
         if told.expires is not None:
             lives_s = min(lives_s, told.expires / 1000 - time.time())
         self._known[shop] = (time.monotonic() + lives_s, token)
-        self._known.move_to_end(shop)
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         return token
