@@ -33,7 +33,9 @@ from gateway.clients.ears import OwnersEars
 from gateway.clients.health import look_at
 from gateway.clients.queue_service import QueueService
 from gateway.clients.ratelimit_service import RatelimitService
+from gateway.clients.session_service import SessionService
 from gateway.consumers import events as event_consumer
+from gateway.core import auth as core_auth
 from gateway.core import in_motion, notices, ports, system, webhooks
 from gateway.core import offers as core_offers
 from gateway.core.admission import Admission
@@ -106,6 +108,7 @@ def create_app(settings: GatewaySettings, documents: Documents | None = None) ->
             keys_ctx,
             jobs_ctx,
             webhooks_ctx,
+            auth_ctx,
             limits_ctx,
             cache_ctx,
             health_ctx,
@@ -260,6 +263,16 @@ async def webhooks_ctx(app: web.Application) -> AsyncIterator[None]:
         ears=ears, bus=app.get(BUS), table=table, fell_back=partial(metrics.fell_back, "notice")
     )
     app[RETELL] = notices.Retell(ears=ears, table=table)
+    yield
+
+
+async def auth_ctx(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    app[keys.AUTHORIZATIONS] = SessionService(app[UPSTREAMS]["session-service"])
+    if settings.shopify_api_key and settings.shopify_secrets and settings.shopify_app_url:
+        app[keys.AUTH_APP] = core_auth.AuthApp(
+            key=settings.shopify_api_key, url=settings.shopify_app_url, shops=settings.shops()
+        )
     yield
 
 

@@ -21,7 +21,7 @@ from chassis.kernel.clock import SystemClock, rfc3339
 from chassis.web import app as web_app
 from chassis.web import auth, body, openapi, problems
 from chassis.web.app import SERVICE, Operation
-from contracts import ratelimits
+from contracts import ratelimits, sessions
 from contracts.commands import AcceptedJob, AcceptJobs, ShopVerb
 from gateway.core import gcra, ports
 
@@ -277,18 +277,43 @@ class QueueOwner(OwnerServer):
 
 
 class SessionOwner(OwnerServer):
+    """Begins and ends every authorization that it is asked to, unless `refuses` says why not."""
+
     name = "session-service"
 
+    def __init__(self, keys: Keys) -> None:
+        super().__init__(keys)
+        self.begun: list[sessions.OAuthBegin] = []
+        self.completed: list[sessions.OAuthComplete] = []
+        self.refuses: errors.Fault | None = None
+
     def operations(self) -> list[Operation]:
+        def one(method: str, path: str, handler: web_app.Handler, scope: str) -> Operation:
+            return Operation(method=method, path=path, handler=handler, summary=path, scope=scope)
+
         return [
-            Operation(
-                method="GET", path="/v1/shops/{shop}/sessions", handler=self._sessions,
-                summary="sessions", scope="sessions:read",
-            )
-        ]  # fmt: skip
+            one("GET", "/v1/shops/{shop}/sessions", self._sessions, "sessions:read"),
+            one("POST", "/v1/oauth/begin", self._begin, "sessions:write"),
+            one("POST", "/v1/oauth/complete", self._complete, "sessions:write"),
+        ]
 
     async def _sessions(self, request: web.Request) -> web.Response:
         return body.respond({"items": [{"shop": request.match_info["shop"]}]})
+
+    async def _begin(self, request: web.Request) -> web.Response:
+        self.begun.append(await body.read_json(request, sessions.OAuthBegin))
+        address = f"https://{self.begun[-1].shop}/admin/oauth/authorize?state=s1"
+        return body.respond({"authorize_url": address, "cookie": "mainstay_oauth_s1=b; HttpOnly"})
+
+    async def _complete(self, request: web.Request) -> web.Response:
+        self.completed.append(await body.read_json(request, sessions.OAuthComplete))
+        if self.refuses is not None:
+            raise self.refuses
+        return body.respond({
+            "session_id": "offline_s.myshopify.com", "shop": "s.myshopify.com", "user_id": None,
+            "scope": "read_products", "version": 7, "redirect_to": "https://app.example/welcome",
+            "clear_cookie": "mainstay_oauth_s1=; Max-Age=0",
+        })  # fmt: skip
 
 
 class RatelimitOwner(OwnerServer):

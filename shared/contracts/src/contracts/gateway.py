@@ -4,9 +4,10 @@ from enum import StrEnum
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.events import Envelope
+from contracts.sessions import TokenMode
 from contracts.wire import Answer, Moment, Said, Shop
 
 MAX_EVENTS = 500
@@ -107,6 +108,28 @@ class WebhookTaken(Answer):
 
     id: UUID
     status: Literal["created", "existing", "accepted"]
+
+
+class AuthQuery(BaseModel):
+    """`GET /auth`; Shopify adds members of its own when it opens an app. `embedded`: 1 inside its
+    admin. The others as `sessions.OAuthBegin`."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    shop: str = Field(min_length=1, max_length=255)
+    mode: TokenMode = TokenMode.OFFLINE
+    return_to: str | None = Field(None, max_length=2048)
+    host: str | None = Field(None, max_length=512)
+    embedded: str | None = None
+
+
+class BounceQuery(BaseModel):
+    """`GET /auth/bounce`. App Bridge itself reads `shopify-reload`, and `host`, in the address."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    shop: str = Field(min_length=1, max_length=255)
+    reload: str = Field(alias="shopify-reload", max_length=4096)
 
 
 class OpenApi(Answer):

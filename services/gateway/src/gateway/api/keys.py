@@ -8,6 +8,7 @@ from aiohttp import web
 from gateway.core import (
     admission,
     api_keys,
+    auth,
     authenticate,
     caching,
     enqueue,
@@ -28,6 +29,8 @@ ENQUEUE = web.AppKey("ENQUEUE", enqueue.Enqueue)
 FIND_JOB = web.AppKey("FIND_JOB", in_motion.FindJob)
 IN_MOTION = web.AppKey("IN_MOTION", in_motion.InMotion)
 QUEUES = web.AppKey("QUEUES", queues.Queues)
+AUTH_APP = web.AppKey("AUTH_APP", auth.AuthApp)
+AUTHORIZATIONS = web.AppKey("AUTHORIZATIONS", auth.Authorizations)
 SHOPIFY_APP = web.AppKey("SHOPIFY_APP", webhooks.ShopifyApp)
 TELL = web.AppKey("TELL", notices.Tell)
 OWNERS = web.AppKey("OWNERS", Mapping[str, ports.Owner])

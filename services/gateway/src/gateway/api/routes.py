@@ -2,7 +2,8 @@
 
 from chassis.web.app import OPEN, SERVICE, Operation
 from contracts import gateway as wire
-from gateway.api import api_keys, events, system, webhooks
+from gateway.api import api_keys, auth, events, system, webhooks
+from gateway.core.auth import PATH
 
 ADMIN = "admin"
 
@@ -66,6 +67,36 @@ PUBLIC = [
         scope="jobs:read",
         timeout_s=0,
         tag="operations",
+    ),
+    Operation(
+        method="GET",
+        path=PATH,
+        handler=auth.begin,
+        summary="Send a browser to Shopify, to authorize the app for a shop",
+        scope=OPEN,
+        query=wire.AuthQuery,
+        status=302,
+        also=(200,),
+        tag="shopify",
+    ),
+    Operation(
+        method="GET",
+        path=f"{PATH}/callback",
+        handler=auth.complete,
+        summary="Where Shopify sends it back to, with a code; then it goes on to the app",
+        scope=OPEN,
+        status=302,
+        timeout_s=25.0,
+        tag="shopify",
+    ),
+    Operation(
+        method="GET",
+        path=f"{PATH}/bounce",
+        handler=auth.bounce,
+        summary="A page in Shopify's admin that gets a session token and goes on with it",
+        scope=OPEN,
+        query=wire.BounceQuery,
+        tag="shopify",
     ),
     Operation(
         method="POST",
