@@ -7,6 +7,7 @@ from aiohttp import web
 
 from chassis import crypto, http_client, outbox, postgres, rabbit
 from chassis import redis as accelerators
+from chassis.consumer import Consumer
 from chassis.kernel import breaker
 from chassis.kernel.clock import Clock, SystemClock
 from chassis.settings import secret
@@ -15,8 +16,9 @@ from chassis.web.app import add_operations, base_app
 from contracts import topology
 from session_service import metrics
 from session_service.api import routes
-from session_service.api.keys import CLEANUP, HISTORY, REKEYING, SESSIONS
+from session_service.api.keys import CLEANUP, HISTORY, INSTALLATIONS, REKEYING, SESSIONS
 from session_service.cache.copies import RedisCopies
+from session_service.consumers.tell import HearShops
 from session_service.core.cleanup import Cleanup
 from session_service.core.copying import Copying
 from session_service.core.reading import Reader
@@ -24,6 +26,7 @@ from session_service.core.recent import Recent
 from session_service.core.rekeying import Rekeying
 from session_service.core.sealing import Vault
 from session_service.core.sessions import Sessions
+from session_service.core.uninstall import Installations
 from session_service.loops.census import CensusLoop
 from session_service.loops.cleanup import CleanupLoop
 from session_service.loops.copies import CopiesLoop
@@ -33,6 +36,7 @@ from session_service.store.census import PostgresCensus
 from session_service.store.keys import PostgresKeys
 from session_service.store.runs import PostgresRuns
 from session_service.store.sessions import PostgresSessions
+from session_service.store.uninstall import PostgresInstallations
 
 SERVICE = "session-service"
 VERSION = "0.1.0"
@@ -95,6 +99,9 @@ async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
     app[SESSIONS] = Sessions(
         store=store, reader=reader, copies=copies, recent=Recent(clock), vault=vault, clock=clock
     )
+    app[INSTALLATIONS] = Installations(
+        store=PostgresInstallations(app[DATABASE]), forget=app[SESSIONS].forget, clock=clock
+    )
     app[HISTORY] = PostgresHistory(app[DATABASE])
     app[CLEANUP] = Cleanup(
         store=store,
@@ -121,6 +128,13 @@ async def bus_ctx(app: web.Application) -> AsyncIterator[None]:
         app[health.SUPERVISOR].spawn("bus:outbox", publisher.run())
         app[PUBLISHER] = publisher
         app[SINKS].append(outbox.BusSink(publisher, exchange=topology.EVENTS))
+        told = Consumer(
+            url,
+            queue=topology.TELL_SESSIONS.name,
+            handle=HearShops(app[INSTALLATIONS]),
+            topology=declared,
+        )
+        app[health.SUPERVISOR].spawn("bus:tell", told.run())
     yield
 
 

@@ -1,8 +1,9 @@
 """Everything that session-service answers."""
 
-from chassis.web.app import Operation
+from chassis.web.app import SERVICE, Operation
 from contracts import sessions as wire
-from session_service.api import history, maintenance, sessions
+from contracts.commands import ShopVerb
+from session_service.api import history, internal, maintenance, sessions
 
 # Ids hold whatever their makers like, braces too; a slash comes coded.
 ONE = "/v1/sessions/{id:[^/]+}"
@@ -106,5 +107,37 @@ ROUTES = (
         response=wire.Deleted,
         timeout_s=60.0,
         tag="maintenance",
+    ),
+    *(
+        Operation(
+            method="POST",
+            path=f"/internal/v1/shops/{{shop:[^/:]+}}:{verb}",
+            handler=handler,
+            summary=summary,
+            scope=SERVICE,
+            request=request,
+            status=204,
+            tag="internal",
+        )
+        for verb, handler, summary, request in (
+            (
+                ShopVerb.UNINSTALLED,
+                internal.uninstalled,
+                "A shop has removed the app: what it was granted by then is no more",
+                wire.Uninstalled,
+            ),
+            (
+                ShopVerb.SCOPES_UPDATED,
+                internal.scopes_updated,
+                "A shop has granted other scopes",
+                wire.ScopesUpdated,
+            ),
+            (
+                ShopVerb.REDACT,
+                internal.redact,
+                "A shop is to be forgotten, here and by every service",
+                wire.Redacted,
+            ),
+        )
     ),
 )

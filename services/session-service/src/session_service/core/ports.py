@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from session_service.core.answers import Reply
@@ -55,6 +55,20 @@ class SessionStore(Protocol):
     async def delete_shop(self, shop: str, *, granted_by: datetime | None) -> Sequence[Gone]: ...
 
     async def delete_ended(self, *, grace_s: float, limit: int) -> Sequence[Gone]: ...
+
+
+class InstallationStore(Protocol):
+    """Sessions of a shop whose installation has changed, as far as they were granted by a moment.
+    Answers with those that nobody may remember as they were, and tells of them in the same
+    transaction."""
+
+    async def uninstalled(self, shop: str, *, before: datetime) -> Sequence[Gone]: ...
+
+    async def scopes_updated(self, shop: str, *, scope: str, at: datetime) -> Sequence[Gone]: ...
+
+    async def redacted(
+        self, shop: str, *, before: datetime, event_id: UUID, event: dict[str, Any]
+    ) -> Sequence[Gone]: ...
 
 
 class KeyStore(Protocol):

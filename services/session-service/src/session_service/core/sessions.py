@@ -115,12 +115,12 @@ class Sessions:
 
     async def delete(self, ids: Sequence[str], *, access: Access) -> int:
         """How many there were. Another shop's are not touched and not told of."""
-        return await self._forget(await self._store.delete(ids, shop=access.shop))
+        return await self.forget(await self._store.delete(ids, shop=access.shop))
 
     async def purge(self, shop: str, *, access: Access, before: datetime | None) -> int:
         """Every session of a shop, but for what was granted after `before`."""
         access.require(shop)
-        return await self._forget(await self._store.delete_shop(shop, granted_by=before))
+        return await self.forget(await self._store.delete_shop(shop, granted_by=before))
 
     async def token(self, shop: str, *, user_id: int | None, access: Access) -> Found:
         """A session whose access token works now. NotFound, or Conflict `reauth_required`."""
@@ -156,7 +156,8 @@ class Sessions:
             await self._copying.changed(replace(sealed, gen=gen, version=version))
         return version
 
-    async def _forget(self, gone: Sequence[Gone]) -> int:
+    async def forget(self, gone: Sequence[Gone]) -> int:
+        """Memory and copies answer with these no more. How many they are."""
         for each in gone:
             self._recent.forget(each.id, each.version)
         await self._copying.forget(gone)
