@@ -23,7 +23,7 @@ _SIGN = re.compile(
     r"""
       \#[^\n\r]*                                       # a comment
     | \"\"\"(?>(?:[^"\\]|\\\"\"\"|\\|"(?!""))*)\"\"\"  # a block string
-    | "(?>(?:[^"\\\n\r]|\\.)*)"                        # a string
+    | "(?!"")(?>(?:[^"\\\n\r]|\\.)*)"                  # a string
     | (?P<sign>[@$]?[A-Za-z_][0-9A-Za-z_]*|[{}()\[\]"])
     """,
     re.VERBOSE,
@@ -85,10 +85,14 @@ def _begun(sign: str) -> str:
 
 def _signs(document: str) -> Iterator[tuple[str, str | None]]:
     """Names and brackets, each with the name that comes next."""
-    signs = [match["sign"] for match in _SIGN.finditer(document) if match["sign"] is not None]
-    for sign, follows in zip(signs, [*signs[1:], "}"], strict=True):
+    signs: list[str] = []
+    for match in _SIGN.finditer(document):
+        sign = match["sign"]
         if sign == '"':
             raise Unreadable("a string does not end")
+        if sign is not None:
+            signs.append(sign)
+    for sign, follows in zip(signs, [*signs, "}"][1:], strict=True):
         yield sign, follows if follows[0].isalpha() or follows[0] == "_" else None
 
 
