@@ -1,6 +1,6 @@
 """What is not known of Shopify, or changes: each is a switch, and ours must pass either way."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 HOUR_S = 3600.0
@@ -59,3 +59,11 @@ class Rules:
     max_cost: float = 1000.0
     """Points that one query may cost."""
     bulk_queries_at_once: int = 5
+    bulk_takes_s: float = 0.2
+    versions: list[str] = field(
+        default_factory=lambda: ["2026-01", "2026-04", "2026-07", "2026-10", "2027-01", "unstable"]
+    )
+    """Older quarters fall forward to the oldest; others do not exist."""
+    webhook_timeout_s: float = 5.0
+    redacts_reinstalled: bool = False
+    """`shop/redact` comes 48 h after an uninstall even when the app is back."""

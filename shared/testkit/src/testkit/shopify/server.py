@@ -6,8 +6,11 @@ from typing import Self
 from aiohttp import web
 
 from testkit.shopify import grants
+from testkit.shopify.authorize import Authorize
 from testkit.shopify.control import Control
 from testkit.shopify.desk import Desk
+from testkit.shopify.graphql import GraphQL, operation_of
+from testkit.shopify.rest import Rest
 from testkit.shopify.world import World, new_secret
 
 HOST = "127.0.0.1"
@@ -26,10 +29,6 @@ class MockShopify(World):
         self._runner: web.AppRunner | None = None
 
     @property
-    def url(self) -> str:
-        return f"http://{HOST}:{self.port}"
-
-    @property
     def origin(self) -> str:
         return f"{self.url}/{{shop}}"
 
@@ -38,6 +37,7 @@ class MockShopify(World):
         await self._runner.setup()
         await web.TCPSite(self._runner, HOST, self.port).start()
         self.port = int(self._runner.addresses[0][1])
+        self.url = f"http://{HOST}:{self.port}"
 
     async def close(self) -> None:
         if self._runner is not None:
@@ -59,14 +59,19 @@ class MockShopify(World):
 
 def _app(world: World) -> web.Application:
     app = web.Application()
-    desk, tokens = Desk(world), grants.TokenEndpoint(world)
+    desk, tokens, authorize = Desk(world), grants.TokenEndpoint(world), Authorize(world)
+    graphql, rest = GraphQL(world), Rest(world)
 
     def grant(body: bytes, content_type: str) -> str:
         return grants.grant_of(grants.fields_of(body, content_type))
 
     Control(world).add_to(app)
-    for prefix in ("", "/{shop}"):
-        app.router.add_post(
-            f"{prefix}/admin/oauth/access_token", desk.at("token", tokens.handle, grant)
-        )
+    app.router.add_get("/_files/{name}", graphql.bulk.handle_file)
+    for shop in ("", "/{shop}"):
+        oauth, api = f"{shop}/admin/oauth", f"{shop}/admin/api/{{version}}"
+        app.router.add_post(f"{oauth}/access_token", desk.at("token", tokens.handle, grant))
+        app.router.add_get(f"{oauth}/authorize", desk.at("authorize", authorize.handle))
+        app.router.add_get(f"{oauth}/access_scopes.json", desk.at("rest", rest.scopes))
+        app.router.add_post(f"{api}/graphql.json", desk.at("graphql", graphql.handle, operation_of))
+        app.router.add_route("*", f"{api}/{{path:.+}}", desk.at("rest", rest.handle))
     return app

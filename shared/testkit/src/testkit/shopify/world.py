@@ -8,6 +8,8 @@ from typing import Any
 
 import jwt
 
+from testkit.shopify.buckets import Bucket
+from testkit.shopify.catalog import Catalog
 from testkit.shopify.clock import Clock
 from testkit.shopify.faults import Faults
 from testkit.shopify.rules import Rules
@@ -15,6 +17,8 @@ from testkit.shopify.wallet import Pair, User, Wallet, scope_line
 
 CALLS_KEPT = 100_000
 SESSION_TOKEN_S = 60
+POINTS, POINTS_PER_S = 2000.0, 100.0
+CALLS, CALLS_PER_S = 40.0, 2.0
 
 
 class Standing(IntEnum):
@@ -40,6 +44,10 @@ class Code:
 class Shop:
     name: str
     wallet: Wallet
+    points: Bucket
+    """Of GraphQL."""
+    calls: Bucket
+    """Of REST."""
     scopes: str = "write_products"
     installed: bool = True
     standing: Standing = Standing.OPEN
@@ -47,6 +55,12 @@ class Shop:
     """Its app may ask with client credentials."""
     users: dict[int, User] = field(default_factory=dict)
     codes: dict[str, Code] = field(default_factory=dict, repr=False)
+    catalog: Catalog = field(default_factory=Catalog, repr=False)
+    idempotent: dict[str, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
+    """Key → what was asked, what was done."""
+    bulk_operations: dict[int, Any] = field(default_factory=dict, repr=False)
+    bulk_error: str | None = None
+    """Bulk operations that begin now will fail with this code."""
 
     def user(self, user_id: int) -> User:
         return self.users.setdefault(user_id, User(id=user_id))
@@ -70,6 +84,8 @@ class World:
         self.api_key = api_key
         self.secrets = [api_secret]
         """The newest first; all are taken."""
+        self.url = ""
+        """Where it listens."""
         self.redirects: list[str] = []
         """Where `authorize` may send browsers; empty: anywhere."""
         self.clock = Clock()
@@ -93,7 +109,12 @@ class World:
     def shop(self, name: str) -> Shop:
         shop = self.shops.get(name)
         if shop is None:
-            shop = self.shops[name] = Shop(name, Wallet(self.rules))
+            shop = self.shops[name] = Shop(
+                name,
+                Wallet(self.rules),
+                points=Bucket(self.clock, maximum=POINTS, restore_rate=POINTS_PER_S),
+                calls=Bucket(self.clock, maximum=CALLS, restore_rate=CALLS_PER_S),
+            )
         return shop
 
     def install(self, name: str, *, scopes: str | None = None) -> Shop:
