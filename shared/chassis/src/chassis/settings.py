@@ -78,9 +78,13 @@ class ShopifySettings(Settings):
         both = (self.shopify_api_secret, self.shopify_api_secret_old)
         return tuple(each.get_secret_value() for each in both if each is not None)
 
-    def shops(self) -> Shops:
+    @property
+    def shopify_suffixes(self) -> tuple[str, ...]:
         suffixes = [each.strip().lower() for each in self.shopify_shop_suffixes.split(",")]
-        return Shops(origin=self.shopify_shop_origin, suffixes=[each for each in suffixes if each])
+        return tuple(each for each in suffixes if each)
+
+    def shops(self) -> Shops:
+        return Shops(origin=self.shopify_shop_origin, suffixes=self.shopify_suffixes)
 
 
 Model = TypeVar("Model", bound=Settings)
