@@ -69,6 +69,21 @@ async def test_a_refusal_is_told_by_its_name_and_without_the_code(configured: An
         assert "Location" not in headers
 
 
+async def test_a_code_that_was_used_up_begins_anew_but_not_for_ever(configured: Any) -> None:
+    again = "https://app.example/auth?shop=s.myshopify.com&mode=online&return_to=%2Fa"
+    refused = errors.Conflict("used", code="reauth_required", members={"authorize_url": again})
+    configured.owners.session.refuses = refused
+    status, _, headers = await visit(configured, "/auth/callback?code=c")
+    assert (status, headers["Location"]) == (302, again)
+    cookie = headers["Set-Cookie"].partition(";")[0]
+    status, body, headers = await visit(
+        configured, "/auth/callback?code=d", headers={"Cookie": cookie}
+    )
+    assert (status, body["code"]) == (409, "reauth_required")
+    refused.members["authorize_url"] = "https://app.example.evil.example/auth?shop=a"
+    assert (await visit(configured, "/auth/callback?code=c"))[0] == 409
+
+
 async def test_without_its_owner_nobody_is_sent_anywhere(configured: Any) -> None:
     await configured.owners.session.stop()
     for path in ("/auth?shop=s.myshopify.com", "/auth/callback?code=c&state=s1"):

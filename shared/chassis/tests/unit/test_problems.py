@@ -53,13 +53,13 @@ def test_the_other_end_of_a_call_has_the_same_fault_again(
     kind: type[errors.Fault], status: int, code: str
 ) -> None:
     flaw = errors.Flaw("/args/0", "wrong")
-    answer = problems.response(kind("why", flaws=[flaw], retry_after_s=7))
+    answer = problems.response(kind("why", flaws=[flaw], retry_after_s=7, members={"reason": "r"}))
     with pytest.raises(errors.Fault) as caught:
         problems.raise_for(status, bytes(answer.body or b""), answer.headers)
     fault = caught.value
     assert problems.status_of(fault) == status
     assert (fault.code, fault.detail, fault.flaws) == (code, "why", (flaw,))
-    assert fault.retry_after_s == 7
+    assert (fault.retry_after_s, fault.members) == (7, {"reason": "r"})
     assert isinstance(fault, kind) or kind is errors.Broken
 
 

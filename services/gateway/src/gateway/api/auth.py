@@ -9,11 +9,15 @@ from contracts import gateway as wire
 from contracts import sessions
 from gateway.api import door
 from gateway.api import keys as app_keys
-from gateway.core.auth import AuthApp, Page
+from gateway.core.auth import PATH, AuthApp, Page
 from gateway.core.ports import Road
 
 # Neither the address, which may hold a code, nor the answer is for anybody else.
 PRIVATE = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+
+# A code that somebody of ours used up before he died: the browser begins anew, once in a minute.
+AGAIN = "mainstay_oauth_again"
+ONCE = "Max-Age=60; HttpOnly; SameSite=Lax"
 
 
 async def begin(request: web.Request) -> web.Response:
@@ -32,8 +36,14 @@ async def begin(request: web.Request) -> web.Response:
 
 
 async def complete(request: web.Request) -> web.Response:
-    await _admitted(request)
-    ended = await request.app[app_keys.AUTHORIZATIONS].complete(_came_back(request))
+    app = await _admitted(request)
+    try:
+        ended = await request.app[app_keys.AUTHORIZATIONS].complete(_came_back(request))
+    except errors.Conflict as fault:
+        again = fault.members.get("authorize_url", "")
+        if AGAIN in request.cookies or not again.startswith(f"{app.url}{PATH}?"):
+            raise
+        return _redirect(again, f"{AGAIN}=1; {ONCE}")
     return _redirect(ended.redirect_to, ended.clear_cookie)
 
 

@@ -16,6 +16,9 @@ from chassis.web import trace
 CONTENT_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:mainstay:problem:"
 
+# What every document has; the rest is a kind's own.
+OWN = frozenset({"type", "title", "status", "detail", "code", "trace_id", "retryable", "errors"})
+
 # Most specific first: the first kind that matches decides.
 _STATUS: tuple[tuple[type[errors.Fault], int], ...] = (
     (errors.Malformed, 400),
@@ -33,7 +36,7 @@ _STATUS: tuple[tuple[type[errors.Fault], int], ...] = (
     (errors.Late, 504),
     (errors.Fault, 500),
 )
-# A 502 between services is a proxy's word, not the service's: `raise_for` reads it as any other 5xx.
+# A 502 between services is a proxy's word, not the service's: `raise_for` reads it as any 5xx.
 _BY_STATUS = {status: kind for kind, status in _STATUS if kind is not errors.Upstream}
 _CODES = {404: "not_found", 405: "method_not_allowed", 408: "timeout", 413: "too_large"}
 
@@ -108,6 +111,11 @@ def raise_for(status: int, body: bytes, headers: Mapping[str, str]) -> None:
         code=code if isinstance(code, str) else None,
         flaws=_flaws(given.get("errors")),
         retry_after_s=float(retry_after) if re.fullmatch("[0-9]{1,9}", retry_after) else None,
+        members={
+            name: value
+            for name, value in given.items()
+            if name not in OWN and isinstance(value, str)
+        },
     )
 
 
