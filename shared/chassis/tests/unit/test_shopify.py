@@ -74,7 +74,8 @@ def test_a_path_stays_on_the_host(path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     ["", "a", "//evil.example", "/\\evil.example", "\\/evil.example", "https://evil.example",
-     "@evil.example", ".evil.example", "/a b", "/a\n", "\n/a", "/a\t", "/a\\b", "/\x00", "/έ", " /a", ":80/"],
+     "@evil.example", ".evil.example", "/a b", "/a\n", "\n/a", "/a\t", "/a\\b", "/\x00", "/έ",
+     " /a", ":80/"],
 )  # fmt: skip
 def test_what_browsers_may_take_for_another_host_is_no_path(path: str) -> None:
     assert not is_path(path)
