@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from mainstay.shopify import errors
+from mainstay.shopify import errors, retries
 from mainstay.shopify.admin import API_VERSION, Admin, AdminClient
 from mainstay.shopify.shops import Origins
 from mainstay.shopify.tokens import FixedToken, Token
@@ -64,7 +64,10 @@ def tokens() -> CountedTokens:
 
 
 @pytest_asyncio.fixture
-async def admin(script: Script, tokens: CountedTokens) -> AsyncIterator[Admin]:
+async def admin(
+    script: Script, tokens: CountedTokens, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Admin]:
+    monkeypatch.setattr(retries, "FIRST_PAUSE_S", 0.01)
     origins = Origins(f"{script.url}/{{shop}}")
     async with Admin(tokens, origins=origins, within_s=5.0) as made:
         yield made

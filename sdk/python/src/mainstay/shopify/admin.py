@@ -11,7 +11,8 @@ new token when Shopify refuses the one it had; all within its time. What is left
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
@@ -233,22 +234,24 @@ class AdminClient:
 
     async def bulk_rows(
         self, operation_id: str, *, grouped: bool = False, within_s: float = BULK_WITHIN_S
-    ) -> AsyncIterator[Row]:
+    ) -> AsyncGenerator[Row, None]:
         """Wait for the operation, then its rows, none of them twice. With `grouped`, which
         `bulk_start` has to be told as well, a row holds what belongs to it as `__children`;
         otherwise it follows, and names it as `__parentId`. Raises `BulkFailed`."""
         ended = await self._bulk.ended(operation_id, within_s=within_s)
-        rows = self._bulk.rows(ended.url)
-        async for row in nested(rows) if grouped else rows:
-            yield row
+        async with aclosing(self._bulk.rows(ended.url)) as rows:
+            async for row in nested(rows) if grouped else rows:
+                yield row
 
     async def bulk(
         self, query: str, *, grouped: bool = False, within_s: float = BULK_WITHIN_S
-    ) -> AsyncIterator[Row]:
+    ) -> AsyncGenerator[Row, None]:
         """`bulk_start` and `bulk_rows`."""
         started = await self.bulk_start(query, grouped=grouped)
-        async for row in self.bulk_rows(started, grouped=grouped, within_s=within_s):
-            yield row
+        read = self.bulk_rows(started, grouped=grouped, within_s=within_s)
+        async with aclosing(read) as rows:
+            async for row in rows:
+                yield row
 
     @property
     def _bulk(self) -> Bulk:

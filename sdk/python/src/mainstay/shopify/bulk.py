@@ -5,7 +5,8 @@ An operation may run for days and is known by its id, so whoever starts one can 
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Self
@@ -118,7 +119,7 @@ class Bulk:
             shop=self.shop,
         )
 
-    async def rows(self, url: str | None) -> AsyncIterator[Row]:
+    async def rows(self, url: str | None) -> AsyncGenerator[Row, None]:
         """Every line of a file; a connection that is lost is made again, and no row told twice."""
         if url is None:
             return
@@ -128,9 +129,10 @@ class Bulk:
         while True:
             before = told
             try:
-                async for row in self._lines(url, skip=told):
-                    told += 1
-                    yield row
+                async with aclosing(self._lines(url, skip=told)) as rows:
+                    async for row in rows:
+                        told += 1
+                        yield row
                 return
             except errors.UpstreamError:
                 failures = 1 if told > before else failures + 1
@@ -138,7 +140,7 @@ class Bulk:
                     raise
                 await asyncio.sleep(FIRST_POLL_S * 2 ** (failures - 1))
 
-    async def _lines(self, url: str, *, skip: int) -> AsyncIterator[Row]:
+    async def _lines(self, url: str, *, skip: int) -> AsyncGenerator[Row, None]:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=STALL_S, sock_read=STALL_S)
         try:
             async with self.http.get(url, timeout=timeout, allow_redirects=False) as response:
