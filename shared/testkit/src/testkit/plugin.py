@@ -5,7 +5,7 @@ Nothing starts before a test asks for it. A server that cannot be had fails the 
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
@@ -21,7 +21,9 @@ from testkit import node as nodes
 from testkit.clock import FakeClock
 from testkit.databases import Databases
 from testkit.shared_servers import Run
-from testkit.shopify.server import MockShopify
+
+if TYPE_CHECKING:  # a third of a second that most runs do not need
+    from testkit.shopify.server import MockShopify
 
 RUN = pytest.StashKey[Run]()
 VHOST_BATCH = 8
@@ -168,7 +170,9 @@ def private_rabbit(run: Run) -> Iterator[RabbitServer]:
 
 
 @pytest_asyncio.fixture
-async def shopify() -> AsyncIterator[MockShopify]:
+async def shopify() -> AsyncIterator["MockShopify"]:
     """A Shopify of this test's own."""
+    from testkit.shopify.server import MockShopify
+
     async with MockShopify() as server:
         yield server

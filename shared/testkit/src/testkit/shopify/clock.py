@@ -21,6 +21,6 @@ class Clock:
         """For the header `Date`."""
         return format_datetime(datetime.fromtimestamp(int(self.now()), UTC), usegmt=True)
 
-    def iso(self) -> str:
+    def iso(self, *, in_s: float = 0.0) -> str:
         """As in `X-Shopify-Triggered-At`: UTC, to the nanosecond that nobody has measured."""
-        return datetime.fromtimestamp(self.now(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
+        return datetime.fromtimestamp(self.now() + in_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")

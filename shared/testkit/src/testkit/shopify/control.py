@@ -1,38 +1,52 @@
 """`/_ctl`: the same switches for tests in another process or language."""
 
+import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, fields
 from typing import Any, get_type_hints
+from urllib.parse import urlencode
 
 import orjson
 from aiohttp import web
 
+from testkit.shopify.authorize import callback_query
 from testkit.shopify.faults import Fault
 from testkit.shopify.rules import Rules
+from testkit.shopify.webhooks import Delivery, Family, Webhooks
 from testkit.shopify.world import Standing, World
 
 Given = dict[str, Any]
 Told = dict[str, Any]
+Deed = Callable[[str, Given], Told | Awaitable[Told]]
 
 
 class Control:
     """Takes and answers JSON."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, webhooks: Webhooks) -> None:
         self._world = world
+        self._webhooks = webhooks
 
     def add_to(self, app: web.Application) -> None:
-        for path, deed in {
+        deeds: dict[str, Deed] = {
             "clock": self._clock,
             "rules": self._rules,
             "faults": self._faults,
             "calls": self._calls,
+            "secret": self._secret,
+            "webhooks": self._run_webhooks,
             "shops/{shop}": self._shop,
+            "shops/{shop}/webhook": self._webhook,
+            "shops/{shop}/uninstall": self._uninstall,
+            "shops/{shop}/products": self._products,
+            "shops/{shop}/points": self._points,
+            "shops/{shop}/callback": self._callback,
             "shops/{shop}/code": self._code,
             "shops/{shop}/pair": self._pair,
             "shops/{shop}/lasting-token": self._lasting_token,
             "shops/{shop}/session-token": self._session_token,
-        }.items():
+        }
+        for path, deed in deeds.items():
             app.router.add_post(f"/_ctl/{path}", _told(deed))
 
     def _clock(self, _shop: str, given: Given) -> Told:
@@ -81,6 +95,47 @@ class Control:
         shop.own_organisation = given.get("own_organisation", shop.own_organisation)
         return {"installed": shop.installed, "scopes": shop.scopes, "standing": shop.standing}
 
+    def _secret(self, _shop: str, given: Given) -> Told:
+        """A new client secret; the old one is taken too, unless `{drop: true}`."""
+        self._world.rotate_secret()
+        if given.get("drop"):
+            self._world.drop_old_secrets()
+        return {"api_secret": self._world.api_secret}
+
+    async def _run_webhooks(self, _shop: str, given: Given) -> Told:
+        """`{url?}`: where they go; and what is due is sent."""
+        self._webhooks.url = given.get("url", self._webhooks.url)
+        return {"sent": [_sent(each) for each in await self._webhooks.run_due()]}
+
+    async def _webhook(self, name: str, given: Given) -> Told:
+        """`{topic, payload, family?, triggered_at?, webhook_id?}`: sent now."""
+        family = Family(given.pop("family", Family.WEBHOOKS))
+        return _sent(await self._webhooks.deliver(name, family=family, **given))
+
+    async def _uninstall(self, name: str, _given: Given) -> Told:
+        delivery = self._webhooks.uninstall(name)
+        await self._webhooks.send(delivery)
+        return _sent(delivery)
+
+    def _products(self, name: str, given: Given) -> Told:
+        """`{number, variants?}` more of them."""
+        catalog = self._world.shop(name).catalog
+        catalog.fill(given["number"], variants=given.get("variants", 1))
+        return {"count": len(catalog.products)}
+
+    def _points(self, name: str, given: Given) -> Told:
+        """`{maximum?, restore_rate?, empty?}` of the bucket of GraphQL."""
+        points = self._world.shop(name).points
+        points.maximum = given.get("maximum", points.maximum)
+        points.restore_rate = given.get("restore_rate", points.restore_rate)
+        if given.get("empty"):
+            points.empty()
+        return {"available": points.available}
+
+    def _callback(self, name: str, given: Given) -> Told:
+        """`{state, user_id?}`: the query that the app's callback would get."""
+        return {"query": urlencode(callback_query(self._world, name, **given))}
+
     def _code(self, name: str, given: Given) -> Told:
         return {"code": self._world.code(name, user_id=given.get("user_id"))}
 
@@ -95,12 +150,20 @@ class Control:
         return {"session_token": self._world.session_token(name, **given)}
 
 
-def _told(
-    deed: Callable[[str, Given], Told],
-) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _sent(delivery: Delivery) -> Told:
+    return {
+        "topic": delivery.topic,
+        "shop": delivery.shop,
+        "webhook_id": delivery.webhook_id,
+        "statuses": delivery.statuses,
+    }
+
+
+def _told(deed: Deed) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def served(request: web.Request) -> web.StreamResponse:
         body = await request.read()
         given = orjson.loads(body) if body else {}
-        return web.json_response(deed(request.match_info.get("shop", ""), given))
+        told = deed(request.match_info.get("shop", ""), given)
+        return web.json_response(await told if inspect.isawaitable(told) else told)
 
     return served

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -72,10 +73,9 @@ class GraphQL:
         headers: Mapping[str, str],
     ) -> tuple[Row, DocumentNode | None]:
         try:
-            document = parse(asked.query)
+            document, flaws = _read(asked.query)
         except GraphQLSyntaxError as error:
             return {"errors": [error.formatted]}, None
-        flaws = validate(schema.SCHEMA, document)
         if flaws:
             return {"errors": [flaw.formatted for flaw in flaws]}, document
         requested = _cost(asked, document)
@@ -115,10 +115,9 @@ class GraphQL:
 
     def _run_bulk(self, shop: Shop, access: Access, query: str) -> Row:
         try:
-            document = parse(query)
+            document, flaws = _read(query)
         except GraphQLSyntaxError as error:
             raise ValueError(error.message) from None
-        flaws: list[GraphQLError] = validate(schema.SCHEMA, document)
         if flaws:
             raise ValueError(flaws[0].message)
         newest = max(each for each in self._world.rules.versions if each != "unstable")
@@ -129,11 +128,18 @@ class GraphQL:
         return data
 
 
+@lru_cache(maxsize=512)
+def _read(query: str) -> tuple[DocumentNode, list[GraphQLError]]:
+    """Also what is wrong with it by the schema; raises GraphQLSyntaxError."""
+    document = parse(query)
+    return document, validate(schema.SCHEMA, document)
+
+
 def operation_of(body: bytes, content_type: str) -> str:
     """The name of the operation, or its first field: what a call is written down as."""
     try:
         asked = _asked(body, content_type)
-        document = parse(asked.query)
+        document, _flaws = _read(asked.query)
     except (admin.Turned, GraphQLSyntaxError):
         return "unknown"
     for each in document.definitions:

@@ -65,5 +65,9 @@ class Rules:
     )
     """Older quarters fall forward to the oldest; others do not exist."""
     webhook_timeout_s: float = 5.0
+    webhooks_signed_with_old: bool = False
+    """As for up to an hour after `rotate_secret`."""
+    removes_subscriptions: bool = False
+    """A topic that failed eight times is sent no more; so with those that the API has made."""
     redacts_reinstalled: bool = False
     """`shop/redact` comes 48 h after an uninstall even when the app is back."""

@@ -11,6 +11,7 @@ from testkit.shopify.control import Control
 from testkit.shopify.desk import Desk
 from testkit.shopify.graphql import GraphQL, operation_of
 from testkit.shopify.rest import Rest
+from testkit.shopify.webhooks import Webhooks
 from testkit.shopify.world import World, new_secret
 
 HOST = "127.0.0.1"
@@ -26,6 +27,7 @@ class MockShopify(World):
     ) -> None:
         super().__init__(api_key=api_key, api_secret=api_secret or new_secret())
         self.port = port
+        self.webhooks = Webhooks(self)
         self._runner: web.AppRunner | None = None
 
     @property
@@ -33,13 +35,16 @@ class MockShopify(World):
         return f"{self.url}/{{shop}}"
 
     async def start(self) -> None:
-        self._runner = web.AppRunner(_app(self), access_log=None, shutdown_timeout=0.2)
+        self._runner = web.AppRunner(
+            _app(self, self.webhooks), access_log=None, shutdown_timeout=0.2
+        )
         await self._runner.setup()
         await web.TCPSite(self._runner, HOST, self.port).start()
         self.port = int(self._runner.addresses[0][1])
         self.url = f"http://{HOST}:{self.port}"
 
     async def close(self) -> None:
+        await self.webhooks.close()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -57,7 +62,7 @@ class MockShopify(World):
         await self.close()
 
 
-def _app(world: World) -> web.Application:
+def _app(world: World, webhooks: Webhooks) -> web.Application:
     app = web.Application()
     desk, tokens, authorize = Desk(world), grants.TokenEndpoint(world), Authorize(world)
     graphql, rest = GraphQL(world), Rest(world)
@@ -65,7 +70,7 @@ def _app(world: World) -> web.Application:
     def grant(body: bytes, content_type: str) -> str:
         return grants.grant_of(grants.fields_of(body, content_type))
 
-    Control(world).add_to(app)
+    Control(world, webhooks).add_to(app)
     app.router.add_get("/_files/{name}", graphql.bulk.handle_file)
     for shop in ("", "/{shop}"):
         oauth, api = f"{shop}/admin/oauth", f"{shop}/admin/api/{{version}}"
