@@ -10,6 +10,7 @@ from aiohttp import web
 
 from chassis import http_client, logs, outbox, postgres, rabbit, redis
 from chassis import settings as environment
+from chassis.consumer import Consumer
 from chassis.crypto import Minter, Verifier
 from chassis.kernel import errors
 from chassis.kernel.clock import SystemClock
@@ -20,6 +21,7 @@ from contracts.ratelimits import Backend
 from ratelimit_service import metrics
 from ratelimit_service.api import keys, routes
 from ratelimit_service.cache.buckets import RedisBuckets
+from ratelimit_service.consumers.redact import RedactShops
 from ratelimit_service.core.adjustments import Adjustments
 from ratelimit_service.core.batcher import Batcher
 from ratelimit_service.core.checks import Checks, State
@@ -32,6 +34,7 @@ from ratelimit_service.core.permits import Permits
 from ratelimit_service.core.pinned import Pinned
 from ratelimit_service.core.policies import PolicyTable
 from ratelimit_service.core.reading import Reading
+from ratelimit_service.core.redaction import Redaction
 from ratelimit_service.core.refunds import Refunds
 from ratelimit_service.core.reports import Reports
 from ratelimit_service.core.rules import Lists, Overrides, Plans, Policies
@@ -52,6 +55,7 @@ from ratelimit_service.store.epoch import PostgresEpochs
 from ratelimit_service.store.lane import Lane
 from ratelimit_service.store.learned import PostgresLessons
 from ratelimit_service.store.permits import PostgresPermits
+from ratelimit_service.store.redaction import PostgresRedactions
 from ratelimit_service.store.refunds import PostgresNonces
 from ratelimit_service.store.resets import PostgresResets
 from ratelimit_service.store.usage import PostgresUsage
@@ -187,6 +191,7 @@ async def configuration_ctx(app: web.Application) -> AsyncIterator[None]:
     app[keys.OVERRIDES] = Overrides(settings)
     app[keys.PLANS] = Plans(settings)
     app[keys.LISTS] = Lists(settings)
+    app[keys.REDACTION] = Redaction(store=PostgresRedactions(app[DATABASE]), apply=table.apply)
     yield
 
 
@@ -264,6 +269,13 @@ async def bus_ctx(app: web.Application) -> AsyncIterator[None]:
         app[health.SUPERVISOR].spawn("bus:outbox", publisher.run())
         app[PUBLISHER] = publisher
         app[SINKS].append(outbox.BusSink(publisher, exchange=topology.EVENTS))
+        redacts = Consumer(
+            url,
+            queue=topology.LIMIT_REDACTS.name,
+            handle=RedactShops(app[keys.REDACTION]),
+            topology=declared,
+        )
+        app[health.SUPERVISOR].spawn("bus:redact", redacts.run())
     yield
 
 

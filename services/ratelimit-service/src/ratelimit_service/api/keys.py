@@ -7,6 +7,7 @@ from ratelimit_service.core.checks import Checks
 from ratelimit_service.core.leases import Leases
 from ratelimit_service.core.observing import Observing
 from ratelimit_service.core.permits import Permits
+from ratelimit_service.core.redaction import Redaction
 from ratelimit_service.core.refunds import Refunds
 from ratelimit_service.core.reports import Reports
 from ratelimit_service.core.rules import Lists, Overrides, Plans, Policies
@@ -23,4 +24,5 @@ OVERRIDES = web.AppKey("OVERRIDES", Overrides)
 PLANS = web.AppKey("PLANS", Plans)
 LISTS = web.AppKey("LISTS", Lists)
 REPORTS = web.AppKey("REPORTS", Reports)
+REDACTION = web.AppKey("REDACTION", Redaction)
 USAGE = web.AppKey("USAGE", Usage)

@@ -1,10 +1,12 @@
 """The paths of ratelimit-service."""
 
-from chassis.web.app import Operation
+from chassis.web.app import SERVICE, Operation
 from contracts import ratelimits
+from contracts.sessions import Redacted
 from ratelimit_service.api import (
     adjustments,
     checks,
+    internal,
     lists,
     overrides,
     permits,
@@ -211,5 +213,10 @@ OPERATIONS = (
         method="GET", path=f"{PREFIX}/shops/{{shop}}/usage", handler=usage.of_shop, scope=CHECK,
         tag=TAG, summary="What a shop asked for lately, and where its limits stand",
         query=ratelimits.UsageQuery, response=ratelimits.Usage,
+    ),
+    Operation(
+        method="POST", path="/internal/v1/shops/{shop:[^/:]+}:redact", handler=internal.redact,
+        scope=SERVICE, tag="internal", summary="A shop is to be forgotten",
+        request=Redacted, status=204,
     ),
 )  # fmt: skip
