@@ -3,11 +3,8 @@
 import asyncio
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mainstay.shopify import errors, graphql, rest, retries
-from mainstay.shopify.graphql import Operation
+from mainstay.shopify import errors, rest, retries
 from mainstay.shopify.notices import Notices
 from mainstay.shopify.received import received
 from mainstay.shopify.responses import MemoryResponses, packed, unpacked
@@ -17,76 +14,6 @@ from mainstay.shopify.tokens import Token
 
 SHOP = "a.myshopify.com"
 BASES = (f"https://{SHOP}/admin/api/",)
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "{ shop { name } }",
-        "query { shop { name } }",
-        "query mutation { shop { name } }",
-        "query Q($a: [I!] = {b: {c: 1}}) @d(e: {f: 1}) { shop { name } }",
-        '# mutation { x }\nquery Q { shop(a: "mutation {", b: "\\"}") { name } }',
-        'query { shop(a: """ mutation { " \\""" } """) { name } }',
-        "fragment F on Shop { name } query { shop { ...F } }",
-        "query { shop { mutation } } fragment mutation on Shop { name }",
-        "\ufeff,, query,{ shop }",
-    ],
-)
-def test_a_query_changes_nothing(query: str) -> None:
-    assert not graphql.changes(query)
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        "mutation { x }",
-        "mutation Q($a: I = {b: 1}) { x }",
-        "# query { x }\nmutation query { x }",
-        '"""query""" mutation { x }',
-        "fragment F on Shop { name } mutation { x { ...F } }",
-        "subscription { x }",
-        "query A { x } mutation B { y }",
-        "query A { x } query B { y }",
-        "fragment F on Shop { name }",
-        "extend type A { b: C }",
-        'query { x(a: "not closed) }',
-        'query { x(a: """ not closed ") }',
-        "query { x } }",
-        "query { x",
-        "query",
-        "}",
-        "",
-        "κάτι",
-    ],
-)
-def test_what_is_not_surely_a_query_may_change_something(document: str) -> None:
-    assert graphql.changes(document)
-
-
-def test_the_operation_that_is_named_counts() -> None:
-    both = 'query A { x } mutation B($q: S = "}") { y } query { z }'
-    assert graphql.operations(both) == (
-        Operation("query", "A"),
-        Operation("mutation", "B"),
-        Operation("query", None),
-    )
-    assert not graphql.changes(both, "A")
-    assert graphql.changes(both, "B")
-    assert graphql.changes(both, "C")
-    assert graphql.changes("mutation @d { x }", "d")
-
-
-@given(st.text(alphabet='{}()[]"\\#\n a$@mutationqery', max_size=40))
-def test_a_mutation_is_one_whatever_follows(more: str) -> None:
-    assert graphql.changes("mutation { x } " + more)
-    assert graphql.changes('mutation { x(a: "}") } ' + more)
-
-
-@pytest.mark.timeout(5)
-def test_half_a_megabyte_is_scanned_at_once() -> None:
-    for hard in ('"' * 500_000, '"""' + '\\"""' * 125_000, "{" * 500_000, '""" " ' * 80_000):
-        graphql.changes("query { x " + hard)
 
 
 def cost(requested: float | None, available: float, restore_rate: float = 100) -> Cost:
