@@ -17,6 +17,10 @@ class SessionSettings(ShopifySettings):
         None, description="Where the gateway takes events while there is no bus"
     )
 
+    ratelimit_service_url: str | None = Field(
+        None, description="Who paces calls of the Admin API; unset: nobody does"
+    )
+
     @field_validator("session_keys")
     @classmethod
     def _usable(cls, keys: SecretStr) -> SecretStr:

@@ -289,13 +289,21 @@ async def test_the_token_of_a_member_of_staff(service: Any) -> None:
     assert (await service.call("GET", f"/v1/shops/{SHOP}/token")).status == 404
 
 
-@pytest.mark.parametrize("more", [{"expires": 1_700_000_000_000}, {"accessToken": None}])
+@pytest.mark.parametrize(
+    "more", [{"expires": 1_700_000_000_000, "refreshToken": None}, {"accessToken": None}]
+)
 async def test_a_token_that_does_not_work_is_not_handed_out(
     service: Any, more: dict[str, Any]
 ) -> None:
     await put(service, offline(**more))
     answer = await service.call("GET", f"/v1/shops/{SHOP}/token")
     assert (answer.status, answer.body["code"]) == (409, "reauth_required")
+
+
+async def test_without_an_app_at_shopify_nothing_is_renewed(service: Any) -> None:
+    await put(service, offline(expires=1_700_000_000_000))
+    answer = await service.call("GET", f"/v1/shops/{SHOP}/token")
+    assert (answer.status, answer.body["code"]) == (503, "shopify_not_configured")
 
 
 async def test_a_shop_without_a_session_has_no_token(service: Any) -> None:

@@ -3,11 +3,24 @@
 from chassis.web.app import SERVICE, Operation
 from contracts import sessions as wire
 from contracts.commands import ShopVerb
-from session_service.api import history, internal, maintenance, sessions
+from session_service.api import (
+    admin,
+    grants,
+    history,
+    internal,
+    maintenance,
+    oauth,
+    sessions,
+    tokens,
+)
 
 # Ids hold whatever their makers like, braces too; a slash comes coded.
 ONE = "/v1/sessions/{id:[^/]+}"
 SHOP = "/v1/shops/{shop:[^/]+}"
+# A grant that another replica makes is waited for.
+GRANT_S = 28.0
+REST = f"{SHOP}/admin/rest/{{path:.+}}"
+ADMIN_S = 20.0
 
 ROUTES = (
     Operation(
@@ -74,9 +87,93 @@ ROUTES = (
         handler=sessions.get_token,
         summary="The access token to call a shop with",
         scope="tokens:read",
-        query=wire.TokenQuery,
+        query=wire.ShopTokenQuery,
         response=wire.Token,
+        timeout_s=GRANT_S,
         tag="sessions",
+    ),
+    Operation(
+        method="POST",
+        path=f"{SHOP}/token/reject",
+        handler=grants.reject_token,
+        summary="Say that Shopify refused a token with 401, and get the next one",
+        scope="tokens:read",
+        request=wire.TokenReject,
+        response=wire.Token,
+        timeout_s=GRANT_S,
+        tag="sessions",
+    ),
+    Operation(
+        method="POST",
+        path=f"{SHOP}/client-credentials",
+        handler=grants.client_credentials,
+        summary="A token for a shop of the app's own organisation",
+        scope="tokens:read",
+        response=wire.GrantedToken,
+        timeout_s=GRANT_S,
+        tag="sessions",
+    ),
+    Operation(
+        method="POST",
+        path=f"{SHOP}/migrate",
+        handler=grants.migrate,
+        summary="A pair that expires for a token without an end, which dies",
+        scope="tokens:read",
+        response=wire.GrantedToken,
+        timeout_s=GRANT_S,
+        tag="sessions",
+    ),
+    Operation(
+        method="POST",
+        path="/v1/oauth/begin",
+        handler=oauth.begin,
+        summary="Where to send a browser to authorize the app, and the cookie that it needs",
+        scope="sessions:write",
+        request=wire.OAuthBegin,
+        response=wire.OAuthBegun,
+        tag="sessions",
+    ),
+    Operation(
+        method="POST",
+        path="/v1/oauth/complete",
+        handler=oauth.complete,
+        summary="End what was begun, with the query and the cookie that came back",
+        scope="sessions:write",
+        request=wire.OAuthComplete,
+        response=wire.OAuthCompleted,
+        timeout_s=GRANT_S,
+        tag="sessions",
+    ),
+    Operation(
+        method="POST",
+        path="/v1/token-exchange",
+        handler=tokens.exchange,
+        summary="An access token for a session token of App Bridge",
+        scope="tokens:read",
+        request=wire.TokenExchange,
+        response=wire.GrantedToken,
+        timeout_s=GRANT_S,
+        tag="sessions",
+    ),
+    Operation(
+        method="POST",
+        path="/v1/session-tokens/verify",
+        handler=tokens.verify,
+        summary="What a session token of App Bridge says, if it is Shopify's and for this app",
+        scope="sessions:read",
+        request=wire.SessionTokenVerify,
+        response=wire.SessionTokenClaims,
+        tag="sessions",
+    ),
+    Operation(
+        method="POST",
+        path="/v1/maintenance/migrate",
+        handler=grants.migrate_all,
+        summary="Migrate tokens without an end, as many as there is time for",
+        scope="admin",
+        response=wire.Migrated,
+        timeout_s=60.0,
+        tag="maintenance",
     ),
     Operation(
         method="GET",
@@ -107,6 +204,28 @@ ROUTES = (
         response=wire.Deleted,
         timeout_s=60.0,
         tag="maintenance",
+    ),
+    Operation(
+        method="POST",
+        path=f"{SHOP}/admin/graphql",
+        handler=admin.ask_graphql,
+        summary="Shopify's Admin API, GraphQL, with the token that is kept for the shop",
+        scope="shopify:proxy",
+        request=wire.GraphQLRequest,
+        timeout_s=ADMIN_S,
+        tag="shopify",
+    ),
+    *(
+        Operation(
+            method=method,
+            path=REST,
+            handler=admin.ask_rest,
+            summary="Shopify's Admin API, REST, with the token that is kept for the shop",
+            scope="shopify:proxy",
+            timeout_s=ADMIN_S,
+            tag="shopify",
+        )
+        for method in ("GET", "POST", "PUT", "DELETE")
     ),
     *(
         Operation(

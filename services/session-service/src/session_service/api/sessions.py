@@ -6,10 +6,9 @@ from chassis.web import body, cursor
 from contracts import sessions as wire
 from session_service import metrics
 from session_service.api import parts
-from session_service.api.keys import SESSIONS
+from session_service.api.grants import NO_STORE, token
+from session_service.api.keys import REFRESHING, SESSIONS
 from session_service.core.sessions import Backend, Found
-
-NO_STORE = {"Cache-Control": "no-store"}
 
 
 async def put_session(request: web.Request) -> web.Response:
@@ -72,18 +71,14 @@ async def purge_shop(request: web.Request) -> web.Response:
 
 
 async def get_token(request: web.Request) -> web.Response:
-    query = body.read_query(request, wire.TokenQuery)
-    found = await request.app[SESSIONS].token(
-        parts.shop(request), user_id=query.user_id, access=parts.access(request)
+    query = body.read_query(request, wire.ShopTokenQuery)
+    found = await request.app[REFRESHING].token(
+        parts.shop(request),
+        user_id=query.user_id,
+        min_ttl_s=query.min_ttl,
+        access=parts.access(request),
     )
-    session = found.session
-    token = {
-        "access_token": session.tokens.access,
-        "scope": session.scope,
-        "expires": session.tokens.expires_ms,
-        "version": session.version,
-    }
-    return _answer(found, token)
+    return _answer(found, token(found.session))
 
 
 def _answer(found: Found, value: object, **headers: str) -> web.Response:

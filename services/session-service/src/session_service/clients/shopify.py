@@ -34,7 +34,7 @@ class ShopifyTokens:
             raise errors.Unavailable("Shopify does not answer") from None
 
     async def _exchange(self, url: URL, body: bytes) -> Reply:
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         async with self._session.post(
             url, data=body, headers=headers, allow_redirects=False
         ) as answer:

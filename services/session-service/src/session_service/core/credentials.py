@@ -2,8 +2,11 @@
 configuration. Then nobody is asked any more but for a trial now and then, and no session suffers.
 """
 
+from collections.abc import Callable
+
 from chassis.kernel import breaker, errors
 from chassis.kernel.clock import Clock
+from session_service.core.shopify_app import ShopifyApp
 
 SHOPS_TO_OPEN = 3
 POLICY = breaker.Policy(
@@ -12,15 +15,29 @@ POLICY = breaker.Policy(
 
 
 class Credentials:
-    def __init__(self, *, client_id: str, secrets: tuple[str, ...], clock: Clock) -> None:
-        self.circuit = breaker.Breaker("shopify", monotonic=clock.monotonic, policy=POLICY)
-        self._client_id = client_id
-        self._secrets = secrets
+    """`on_change(is_refused)` is told when it becomes known, and when it is over."""
+
+    def __init__(
+        self,
+        app: ShopifyApp,
+        *,
+        clock: Clock,
+        on_change: Callable[[bool], None] = lambda _is_refused: None,
+    ) -> None:
+        self.circuit = breaker.Breaker(
+            "shopify",
+            monotonic=clock.monotonic,
+            policy=POLICY,
+            on_change=lambda _name, state: on_change(state is breaker.State.OPEN),
+        )
+        self._app = app
         self._refused_by: set[str] = set()
 
     def named(self) -> list[dict[str, str]]:
         """What every question carries: under the current secret, and then under the old one."""
-        return [{"client_id": self._client_id, "client_secret": secret} for secret in self._secrets]
+        return [
+            {"client_id": self._app.key, "client_secret": secret} for secret in self._app.secrets
+        ]
 
     def admit(self) -> breaker.Ticket:
         """Raises Unavailable while it is known that the answer would be no."""

@@ -12,12 +12,11 @@ import jwt
 from chassis.kernel import errors
 from chassis.kernel.shopify import InvalidShop, Shops
 from contracts.sessions import SessionTokenClaims
+from session_service.core import verdicts
 
 LEEWAY_S = 10.0
 # No time of ours, and neither is what is no number.
 FAR_S = 1e12
-# App Bridge repeats its request, once, with a fresh token.
-RETRY = {"X-Shopify-Retry-Invalid-Session-Request": "1"}
 # The signature is the library's to check; the claims are ours: Shopify sends fractions of seconds,
 # and who came by a checkout has no `sub`.
 _SIGNATURE_ALONE: Any = {
@@ -35,7 +34,7 @@ class InvalidSessionToken(errors.Unauthenticated):
     code = "invalid_session_token"
 
     def __init__(self, detail: str) -> None:
-        super().__init__(detail, headers=dict(RETRY))
+        super().__init__(detail, headers={verdicts.RETRY_HEADER: "1"})
 
 
 def verify(

@@ -48,6 +48,10 @@ class SessionStore(Protocol):
         """The new version; None when the version there is not `over` (None: no row) any more."""
         ...
 
+    async def retired(self, session_id: str) -> Sequence[str]:
+        """Fingerprints of the pairs that grants have replaced."""
+        ...
+
     async def delete(self, ids: Sequence[str], *, shop: str | None) -> Sequence[Gone]:
         """`shop` None: whatever theirs is."""
         ...
@@ -207,6 +211,10 @@ class GrantStore(Protocol):
     async def endless(self, *, now: datetime, limit: int) -> Sequence[Endless]: ...
 
     async def count_endless(self) -> int: ...
+
+    async def postpone(self, session_id: str, *, until: datetime) -> None:
+        """One without an end, that could not get one."""
+        ...
 
 
 class LeaseStore(Protocol):

@@ -1,7 +1,7 @@
 """A session of a store: what it is, which ids name which shop, and what a PUT may change.
 
-Tokens are held apart from the rest of the document, because grants replace them alone. Secrets are
-no part of any repr.
+Tokens are held apart from the rest of the document, because grants replace them alone. They are
+secrets by their type, and no part of any repr.
 """
 
 import re
@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from chassis.kernel import canonical, errors
+from chassis.kernel.secret import Secret
 
 OFFLINE_PREFIX = "offline_"
 SECRETS = ("accessToken", "refreshToken")
@@ -40,6 +41,9 @@ class Tokens:
     expires_ms: int | None = None
     refresh_expires_ms: int | None = None
 
+    def __post_init__(self) -> None:
+        _hide(self, "access", "refresh")
+
     @property
     def is_empty(self) -> bool:
         return not (self.access or self.refresh)
@@ -68,6 +72,9 @@ class ShopifySession:
     gen: int = 0
     version: int = 0
 
+    def __post_init__(self) -> None:
+        _hide(self, "previous_refresh")
+
     def document(self, *, with_secrets: bool) -> dict[str, Any]:
         """The session as it was given, with the tokens of today."""
         values = {
@@ -93,6 +100,14 @@ class ShopifySession:
             return None
         known = [ms for ms in (tokens.expires_ms, tokens.refresh_expires_ms) if ms is not None]
         return max(known, default=None) if tokens.expires_ms is not None else None
+
+
+def _hide(holder: object, *names: str) -> None:
+    """Whatever made it: from now on these are secrets."""
+    for name in names:
+        text = getattr(holder, name)
+        if text is not None:
+            object.__setattr__(holder, name, Secret(text))
 
 
 def shop_key(shop: str) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 
 from chassis.kernel import errors
 from chassis.kernel.clock import Clock
-from session_service.core import copying, record
+from session_service.core import record
 from session_service.core.copying import Copying
 from session_service.core.ports import Gone, SessionStore
 from session_service.core.reading import Reader
 from session_service.core.recent import Recent
-from session_service.core.record import ShopifySession, Status
+from session_service.core.record import ShopifySession
 from session_service.core.sealing import Vault
 
 # One writer at a time gets through; this many in a row being overtaken is no accident.
@@ -89,7 +89,8 @@ class Sessions:
             old = await self._present(new.id)
             if old is not None and not access.includes(old.shop):
                 raise errors.Conflict("the id belongs to something else", code="id_taken")
-            merged = record.succeed(old, new, keeps_tokens=not access.sees_tokens)
+            keeps_tokens = not access.sees_tokens or await self._is_retired(old, new)
+            merged = record.succeed(old, new, keeps_tokens=keeps_tokens)
             if old is not None and record.is_same(old, merged):
                 return old.version
             if expected is not None:
@@ -122,23 +123,28 @@ class Sessions:
         access.require(shop)
         return await self.forget(await self._store.delete_shop(shop, granted_by=before))
 
-    async def token(self, shop: str, *, user_id: int | None, access: Access) -> Found:
-        """A session whose access token works now. NotFound, or Conflict `reauth_required`."""
+    async def of(self, shop: str, *, user_id: int | None, access: Access) -> Found:
+        """The session whose token a shop is called with, whether it works or not."""
         access.require(shop)
         found = await self._find(record.id_for(shop, user_id=user_id))
-        if found is not None and found.session.shop != shop:
-            found = None
-        if found is None:
-            row = await self._store.newest_of(shop, user_id=user_id)
-            if row is None:
-                raise _not_found()
-            found = Found(session=self._vault.open(row), backend=Backend.POSTGRES)
-        self._require_working(found.session)
-        return found
+        if found is not None and found.session.shop == shop:
+            return found
+        row = await self._store.newest_of(shop, user_id=user_id)
+        if row is None:
+            raise _not_found()
+        return Found(session=self._vault.open(row), backend=Backend.POSTGRES)
 
     async def _present(self, session_id: str) -> ShopifySession | None:
         rows = await self._store.find([session_id])
         return self._vault.open(rows[0]) if rows else None
+
+    async def _is_retired(self, old: ShopifySession | None, new: ShopifySession) -> bool:
+        """Is its pair one that a grant of ours has replaced? Who puts it read it before that."""
+        if old is None or new.tokens.is_empty or old.tokens.same_pair(new.tokens):
+            return False
+        return self._vault.is_among(
+            await self._store.retired(old.id), replace(new, id=old.id, shop=old.shop)
+        )
 
     async def _write(self, old: ShopifySession | None, new: ShopifySession) -> int | None:
         sealed = self._vault.seal(new)
@@ -180,16 +186,6 @@ class Sessions:
         self._recent.keep(session, as_of=as_of)
         return Found(session=session, backend=Backend.POSTGRES)
 
-    def _require_working(self, session: ShopifySession) -> None:
-        if session.status is not Status.ACTIVE or not session.tokens.access:
-            raise _reauth("there is no access token for this shop that works")
-        if session.tokens.has_ended(copying.now_ms(self._clock)):
-            raise _reauth("the access token has expired, and nothing can renew it")
-
 
 def _not_found() -> errors.NotFound:
     return errors.NotFound("there is no such session", code="session_not_found")
-
-
-def _reauth(detail: str) -> errors.Conflict:
-    return errors.Conflict(detail, code="reauth_required")

@@ -111,3 +111,6 @@ class PostgresGrants:
 
     async def count_endless(self) -> int:
         return int(await self._database.fetchval(SQL.count_endless))
+
+    async def postpone(self, session_id: str, *, until: datetime) -> None:
+        await self._database.execute(SQL.postpone, session_id, until)

@@ -97,3 +97,6 @@ limit $2
 select count(*) from shopify_session
 where status = 'active' and not is_online and access_token is not null
   and refresh_token is null and expires_ms is null
+
+-- name: postpone
+update shopify_session set next_attempt_at = $2 where id = $1 and expires_ms is null

@@ -35,6 +35,9 @@ class PostgresSessions:
             version = await self._database.fetchval(SQL.update, *values, over, has_new_pair)
         return None if version is None else int(version)
 
+    async def retired(self, session_id: str) -> list[str]:
+        return list(await self._database.fetchval(SQL.retired, session_id) or ())
+
     async def delete(self, ids: Sequence[str], *, shop: str | None) -> list[Gone]:
         return _gone(await self._database.fetch(SQL.delete, list(ids), shop))
 

@@ -18,6 +18,9 @@ where shop = $1 and is_online = ($2::bigint is not null)
   and ($2::bigint is null or user_id = $2)
 order by version desc limit 1
 
+-- name: retired
+select retired from shopify_session where id = $1
+
 -- name: insert
 -- Nothing when somebody else was first: the caller looks again.
 with stamp as (select nextval('session_stamp') as n)
@@ -41,6 +44,8 @@ update shopify_session s set
     granted_at = case when $16 then clock_timestamp() else granted_at end,
     status_reason = case when $16 then null else status_reason end,
     failures = case when $16 then 0 else failures end,
+    refusals = case when $16 then 0 else refusals end,
+    granted_by = case when $16 then null else granted_by end,
     next_attempt_at = case when $16 then null else next_attempt_at end,
     version = n, updated_at = clock_timestamp()
 from stamp
