@@ -22,6 +22,7 @@ from testkit.shopify.webhooks import Family
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it is of Python 2
     import shopify as legacy
+    from shopify import session_token as legacy_tokens
 
 SHOP = "one.myshopify.com"
 LONG_AGO = "2020-01-01T00:00:00+00:00"
@@ -221,7 +222,7 @@ async def test_the_older_package_signs_as_our_older_form_does(old: Any) -> None:
     assert made == old.Session.calculate_hmac(params)
 
 
-async def test_the_older_package_reads_our_session_tokens(shopify: MockShopify, old: Any) -> None:
+async def test_the_older_package_reads_our_session_tokens(shopify: MockShopify) -> None:
     bearer = f"Bearer {shopify.session_token(SHOP)}"
-    said = old.session_token.decode_from_header(bearer, shopify.api_key, shopify.api_secret)
+    said = legacy_tokens.decode_from_header(bearer, shopify.api_key, shopify.api_secret)
     assert said["dest"] == f"https://{SHOP}"

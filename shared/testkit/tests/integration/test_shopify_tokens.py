@@ -1,6 +1,8 @@
 """The mock's token endpoint keeps Shopify's rules, in every position of its switches."""
 
 import asyncio
+import json
+import sys
 from typing import Any
 
 import aiohttp
@@ -337,3 +339,21 @@ async def test_another_process_has_the_same_switches(shopify: MockShopify) -> No
         assert (await ask(shopify, code=code))[0] == 200
         assert (await tell(f"shops/{SHOP}", installed=False))["installed"] is False
         assert (await exchange(shopify, token))[0] == 400
+
+
+async def test_it_runs_as_a_process(shopify: MockShopify) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "testkit.shopify", "--api-secret", shopify.api_secret,
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    said = json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
+    assert said["origin"] == said["url"] + "/{shop}"
+    assert said["api_secret"] == shopify.api_secret
+    async with (
+        aiohttp.ClientSession(said["url"]) as http,
+        http.post("/_ctl/calls", json={}) as got,
+    ):
+        assert await got.json() == {"count": 0, "calls": []}
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), 10) == 0
