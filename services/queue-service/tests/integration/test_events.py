@@ -14,6 +14,7 @@ from chassis import postgres
 from chassis.consumer import Verdict
 from chassis.kernel import ids
 from contracts import events, topology
+from contracts.sessions import Redacted
 from queue_service.api import keys
 from queue_service.consumers.redact import RedactShops
 from queue_service.loops.batches import BatchFolder
@@ -111,6 +112,56 @@ async def of_shop(service: Any, shop: str) -> str:
     failed, waiting = [(await service.post("/v1/jobs", job)).body["id"] for _ in range(2)]
     await service.settle(failed, state="failed")
     return str(waiting)
+
+
+async def tell_by_http(service: Any, before: datetime, event_id: UUID) -> None:
+    said = Redacted(before=before, event_id=event_id).model_dump(mode="json")
+    path = f"/internal/v1/shops/{SHOP}:redact"
+    answer = await service.post(path, said, scopes=frozenset({"service"}))
+    assert answer.status == 204, answer.raw
+
+
+async def test_a_shop_is_forgotten_once_by_whichever_road_it_is_told(service: Any) -> None:
+    waiting, other = await of_shop(service, SHOP), await of_shop(service, OTHER)
+    before, event_id = datetime.now(UTC) + timedelta(seconds=1), ids.new_id()
+    await tell_by_http(service, before, event_id)
+    assert await RedactShops(service.app[keys.VERBS])(redact(before, event_id)) is Verdict.DONE
+    await eventually(lambda: all_swept(service))
+    assert (await service.fetch("select count(*) from job_sweep"))[0][0] == 1
+    assert SECRET not in await stored(service, SHOP)
+    assert (await service.get(f"/v1/jobs/{waiting}")).body["state"] == "cancelled"
+    assert (await service.get(f"/v1/jobs/{other}")).body["args"] == {"to": SECRET}
+
+
+async def test_a_promise_of_before_that_comes_after_is_a_job_of_which_nothing_is_kept(
+    service: Any,
+) -> None:
+    before = datetime.now(UTC)
+    await tell_by_http(service, before, ids.new_id())
+
+    def promised(shop: str, at: datetime) -> dict[str, Any]:
+        job = {"kind": "k", "shop": shop, "args": {"to": SECRET}, "tags": [SECRET]}
+        return {
+            "id": str(ids.new_id()),
+            "accepted_at": at.isoformat(),
+            "fingerprint": "f",
+            "job": job,
+        }
+
+    late = [
+        promised(SHOP, before),
+        promised(SHOP, before + timedelta(seconds=1)),
+        promised(OTHER, before),
+    ]
+    answer = await service.post(
+        "/internal/v1/jobs:accept",
+        {"promised": True, "jobs": late},
+        scopes=frozenset({"service"}),
+    )
+    found = [line["status"] for line in answer.body["results"]]
+    assert found == ["rejected", "created", "created"]
+    read = await service.get(f"/v1/jobs/{late[0]['id']}")
+    assert (read.body["state"], read.body["args"], read.body["tags"]) == ("rejected", {}, [])
 
 
 async def test_a_shop_is_forgotten_when_an_event_says_so_with_all_it_has(service: Any) -> None:

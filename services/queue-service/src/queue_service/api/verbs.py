@@ -7,6 +7,7 @@ from chassis.kernel import canonical, ids
 from chassis.web import body
 from chassis.web.app import CALLER
 from contracts import jobs as wire
+from contracts.sessions import Redacted
 from queue_service.api import keys, paths, render
 from queue_service.core.ports import JobFilter
 from queue_service.core.verbs import STATES, Sweep, Verb
@@ -59,6 +60,14 @@ async def forget_shop(request: web.Request) -> web.Response:
     named = request.match_info["shop"].strip().lower()
     matched = await request.app[keys.VERBS].forget_shop(named, shop=request[CALLER].shop)
     return render.answer({"matched": matched})
+
+
+async def redact_shop(request: web.Request) -> web.Response:
+    """What the gateway tells of a shop; it may come twice, and by the bus as well."""
+    said = await body.read_json(request, Redacted)
+    shop = request.match_info["shop"].strip().lower()
+    await request.app[keys.VERBS].redact_shop(shop, before=said.before, event_id=said.event_id)
+    return web.Response(status=204)
 
 
 async def retry_failed(request: web.Request) -> web.Response:

@@ -201,16 +201,27 @@ class Enqueue:
         return await self._outcomes(jobs, [stored[place] for place in range(len(jobs))])
 
     async def promised(self, jobs: Sequence[NewJob]) -> list[Outcome]:
-        """Each by itself; what is wrong is kept as `rejected`."""
+        """Each by itself; what is wrong is kept as `rejected`. So is what was promised to a shop
+        that has been forgotten since, without anything of what it was."""
+        forgotten = await self._jobs.forgotten({job.shop for job in jobs if job.shop})
         oldest = self._clock.now() - self._remembered
-        fresh = [job for job in jobs if job.created_at is None or job.created_at > oldest]
+        refused: dict[int, Outcome] = {}
+        for place, job in enumerate(jobs):
+            if job.created_at is not None and job.created_at <= oldest:
+                refused[place] = _too_old(job)
+            elif _is_forgotten(job, forgotten):
+                refused[place] = _of_forgotten(job)
+        fresh = [job for place, job in enumerate(jobs) if place not in refused]
         found = iter(await self.many(fresh) if fresh else [])
-        told = set(map(id, fresh))
         outcomes = [
-            _kept_promise(job, next(found)) if id(job) in told else _too_old(job) for job in jobs
+            refused.get(place) or _kept_promise(job, next(found)) for place, job in enumerate(jobs)
         ]
         await self._reject(
-            [(job, one.fault) for job, one in zip(jobs, outcomes, strict=True) if one.fault]
+            [
+                (_emptied(job) if _is_forgotten(job, forgotten) else job, one.fault)
+                for job, one in zip(jobs, outcomes, strict=True)
+                if one.fault
+            ]
         )
         return outcomes
 
@@ -287,6 +298,20 @@ def _kept_promise(job: NewJob, outcome: Outcome) -> Outcome:
         detail = f"the Idempotency-Key stands for the job {outcome.id}, which is the same"
         return Outcome(job.id, fault=errors.Conflict(detail))
     return Outcome(job.id, job=outcome.job, is_new=outcome.is_new, fault=outcome.fault)
+
+
+def _is_forgotten(job: NewJob, forgotten: Mapping[str, datetime]) -> bool:
+    before = forgotten.get(job.shop or "")
+    return before is not None and job.created_at is not None and job.created_at <= before
+
+
+def _of_forgotten(job: NewJob) -> Outcome:
+    detail = "its shop was to be forgotten before it arrived; nothing was done"
+    return Outcome(job.id, fault=errors.Invalid(detail))
+
+
+def _emptied(job: NewJob) -> NewJob:
+    return job._replace(args={}, tags=())
 
 
 def _too_old(job: NewJob) -> Outcome:

@@ -1,6 +1,6 @@
 """What the use cases need of the stores, and what the stores tell them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -86,6 +86,10 @@ class JobStore(Protocol):
 
     async def cancel(self, job_id: UUID) -> str | None:
         """The state it is in now: `cancelled`, or `running` and told. None: it is not live."""
+        ...
+
+    async def forgotten(self, shops: Collection[str]) -> Mapping[str, datetime]:
+        """Of those that were to be forgotten: as of when, the last time."""
         ...
 
     async def reject(self, rejections: Sequence[Rejection]) -> None:

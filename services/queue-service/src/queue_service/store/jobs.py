@@ -1,6 +1,6 @@
 """Jobs read, listed, cancelled and rejected."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -106,6 +106,12 @@ class PostgresJobs:
             return job
         args = self._seals.open(job.args, job.id, ARGS)
         return replace(job, args=args, result=self._seals.open(job.result, job.id, RESULT))
+
+    async def forgotten(self, shops: Collection[str]) -> dict[str, datetime]:
+        if not shops:
+            return {}
+        rows = await self._database.fetch(SQL.forgotten, list(shops))
+        return {row["shop"]: row["before"] for row in rows}
 
     async def reject(self, rejections: Sequence[Rejection]) -> None:
         async with self._database.transaction() as connection:

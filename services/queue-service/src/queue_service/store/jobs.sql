@@ -75,6 +75,12 @@ select o_state from cancel_jobs(array[$1::uuid])
 select pg_advisory_xact_lock(hashtextextended(id::text, 0))
 from (select id from unnest($1::uuid[]) as id order by id) as sorted
 
+-- name: forgotten
+select filter ->> 'shop' as shop,
+       max(coalesce((filter ->> 'until')::timestamptz, created_at)) as before
+from job_sweep where verb = 'redact' and filter ->> 'shop' = any($1::text[])
+group by filter ->> 'shop'
+
 -- name: reject
 -- Told, too: whoever heard 202 of it may not look again.
 with rejected as (

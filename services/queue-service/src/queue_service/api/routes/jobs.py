@@ -3,6 +3,7 @@
 from chassis.web.app import SERVICE, Operation
 from contracts import commands
 from contracts import jobs as wire
+from contracts.sessions import Redacted
 from queue_service.api import jobs, verbs
 
 JOB = "/v1/jobs/{id:[^/:]+}"
@@ -119,5 +120,15 @@ OPERATIONS = (
         response=wire.Matched,
         timeout_s=10.0,
         tag="jobs",
+    ),
+    Operation(
+        method="POST",
+        path="/internal/v1/shops/{shop:[^/:]+}:redact",
+        handler=verbs.redact_shop,
+        summary="A shop is to be forgotten: its jobs end, and what they were is not kept",
+        scope=SERVICE,
+        request=Redacted,
+        status=204,
+        tag="internal",
     ),
 )
