@@ -13,6 +13,8 @@ import orjson
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from chassis.kernel.secret import SHOWN, Secret
+
 # The second net: tokens have no business in a log line at all, types keep them out first.
 _TOKENS = re.compile(
     r"shp(?:at|ca|pa|ua|rt|ss)_[0-9A-Za-z]+|msk_[0-9A-Za-z_]{20,}|whsec_[0-9A-Za-z+/=]+"
@@ -89,6 +91,8 @@ def _scrub_fields(_logger: WrappedLogger, _method: str, event: EventDict) -> Eve
 
 def _scrub_value(value: Any) -> Any:
     match value:
+        case Secret():
+            return SHOWN
         case str():
             return scrub(value)
         case dict():

@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from chassis import logs
+from chassis.kernel.secret import Secret
 
 TOKEN = "shpat_" + "0123456789abcdef" * 2  # of the form, and nobody's
 JWT = "eyJhbGciOiJFZERTQSJ9.eyJpc3MiOiJnYXRld2F5In0.c2lnbmF0dXJl"
@@ -104,6 +105,12 @@ class Session:
 )  # fmt: skip
 def test_no_field_shows_a_token(line: Line, value: Any) -> None:
     assert TOKEN not in json.dumps(line(value=value))
+
+
+def test_what_is_secret_by_type_needs_no_known_form(line: Line) -> None:
+    token = Secret("of-no-known-form")
+    said = line(value=token, many=[{"token": token}])
+    assert (said["value"], said["many"]) == ("****", [{"token": "****"}])
 
 
 def test_tracebacks_are_scrubbed(line: Line) -> None:
