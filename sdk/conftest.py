@@ -13,6 +13,7 @@ from chassis import crypto
 from chassis.web import health
 from mainstay.client import Client
 from testkit.databases import Databases
+from testkit.shopify.server import MockShopify
 from testkit.signals import eventually
 
 
@@ -73,8 +74,9 @@ async def limit_service(
 
 @pytest_asyncio.fixture
 async def session_service(
-    make_database: Databases, gateway: crypto.Minter, tmp_path: Path
+    make_database: Databases, gateway: crypto.Minter, tmp_path: Path, shopify: MockShopify
 ) -> AsyncIterator[Service]:
+    """Of an app at the test's own Shopify."""
     from session_service.__main__ import MIGRATIONS
     from session_service.app import create_app
     from session_service.settings import SessionSettings
@@ -85,6 +87,10 @@ async def session_service(
             "service_key": "a secret",
             "database_url": await make_database(MIGRATIONS),
             "session_keys": f"k1:{crypto.new_key()}",
+            "shopify_api_key": shopify.api_key,
+            "shopify_api_secret": shopify.api_secret,
+            "shopify_shop_origin": shopify.origin,
+            "shopify_app_url": "https://app.example.com",
         }
     )
     scopes = frozenset({"sessions:read", "sessions:write", "tokens:read"})
