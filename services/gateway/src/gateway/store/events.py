@@ -5,8 +5,10 @@ from typing import Any
 from uuid import UUID
 
 from chassis import sql
-from chassis.postgres import Database
+from chassis.postgres import Connection, Database
 from gateway.core.ports import LoggedEvent
+from gateway.core.redaction import Redaction, redactions
+from gateway.store import notices
 
 SQL = sql.queries(__file__)
 DAY_S = 86_400.0
@@ -26,6 +28,10 @@ class Events:
                 [each.get("shop") for each in envelopes],
                 list(envelopes),
             )
+            new = {row["event_id"] for row in rows}
+            for redaction in redactions(envelopes):
+                if redaction.event_id in new:
+                    await _forget(connection, redaction)
         return len(rows)
 
     async def after(self, number: int, *, shop: str | None, limit: int) -> list[LoggedEvent]:
@@ -38,3 +44,10 @@ class Events:
     async def forget(self, *, days: float) -> int:
         tag = await self._database.execute(SQL.forget, days * DAY_S)
         return int(tag.rpartition(" ")[2])
+
+
+async def _forget(connection: Connection, redaction: Redaction) -> None:
+    shop, before = redaction.shop, redaction.before
+    await connection.execute(SQL.forget_events, shop, before, redaction.event_id)
+    await connection.execute(SQL.empty_accepted, shop, before)
+    await notices.keep_within(connection, redaction.notices())

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from chassis import sql
-from chassis.postgres import Database
+from chassis.postgres import Connection, Database
 from contracts.commands import ShopVerb
 from gateway.core.notices import Notice
 
@@ -16,14 +16,8 @@ class Notices:
         self._database = database
 
     async def keep(self, notices: Sequence[Notice]) -> None:
-        await self._database.execute(
-            SQL.keep,
-            [each.id for each in notices],
-            [each.owner for each in notices],
-            [each.shop for each in notices],
-            [each.verb for each in notices],
-            [each.said for each in notices],
-        )
+        async with self._database.connection() as connection:
+            await keep_within(connection, notices)
 
     async def claim(self, limit: int) -> list[Notice]:
         rows = await self._database.fetch(SQL.claim, limit)
@@ -49,3 +43,15 @@ class Notices:
         row = await self._database.fetchrow(SQL.count)
         assert row is not None
         return row["count"], row["age_s"]
+
+
+async def keep_within(connection: Connection, notices: Sequence[Notice]) -> None:
+    """Inside the caller's transaction."""
+    await connection.execute(
+        SQL.keep,
+        [each.id for each in notices],
+        [each.owner for each in notices],
+        [each.shop for each in notices],
+        [each.verb for each in notices],
+        [each.said for each in notices],
+    )
