@@ -280,3 +280,12 @@ async def test_user_errors_are_the_callers_and_raised_on_request(
     answer = await shop.graphql(MUTATION)
     with pytest.raises(errors.UserErrors, match="no such tag"):
         answer.done()
+
+
+async def test_what_will_be_removed_is_named_by_its_operation(
+    script: Script, shop: AdminClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    script.says(told(DATA, X_Shopify_API_Deprecated_Reason="https://shopify.dev/why"))
+    for _ in range(2):
+        await shop.graphql(QUERY)
+    assert caplog.messages == ["Name uses what Shopify is going to remove: https://shopify.dev/why"]

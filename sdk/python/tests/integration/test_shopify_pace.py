@@ -72,8 +72,13 @@ async def test_who_has_time_waits_for_the_pace(script: Script) -> None:
     assert asyncio.get_running_loop().time() - began >= 0.1
 
 
-async def test_a_limiter_that_is_away_holds_up_nobody(script: Script) -> None:
-    ctx = FakeContext(shop=SHOP, reservations=[Unavailable("away")])
+@pytest.mark.parametrize(
+    "slot", [Unavailable("away"), Reservation(allowed=False, unsatisfiable=True)]
+)
+async def test_a_limiter_that_is_away_or_wrong_holds_up_nobody(
+    script: Script, slot: Reservation | Unavailable
+) -> None:
+    ctx = FakeContext(shop=SHOP, reservations=[slot])
     script.says(told(ANSWER))
     async with admin_of(script, ctx) as admin:
         assert (await admin.shop(SHOP).graphql("{ a }")).data == {}

@@ -159,8 +159,8 @@ class AdminClient:
         `cost` is reserved at the pace, instead of what the query cost before. `max_age_s`: an
         answer of that age will do; mutations and answers with errors are not remembered.
         """
-        name = options.get("operation_name")
-        changes = graphql.changes(query, name)
+        runs = graphql.chosen(query, options.get("operation_name"))
+        changes = runs is None or runs.kind != graphql.QUERY
         request = self._query(query, variables, changes=changes, **options)
         max_age_s = 0.0 if changes else options.get("max_age_s", 0.0)
         try:
@@ -172,7 +172,7 @@ class AdminClient:
             return GraphQLAnswer(error.document, self.shop, request_id=error.request_id)
         answer = GraphQLAnswer(received.document, self.shop, cached=cached, **_beside(received))
         self.admin.costs.learn(query, answer.cost.requested)
-        self._notice(name or "a query", received)
+        self._notice(runs.name if runs is not None and runs.name else "a query", received)
         return answer
 
     def _query(

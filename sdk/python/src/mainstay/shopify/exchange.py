@@ -102,7 +102,8 @@ class Exchange:
 
     @asynccontextmanager
     async def _pace(self, request: Request, ends: float) -> AsyncIterator[Call]:
-        """A limiter that is away holds up nobody: Shopify's own bucket is behind it."""
+        """A limiter that is away holds up nobody, nor one that thinks that the bucket never holds
+        so much: Shopify's own is behind it."""
         async with AsyncExitStack() as stack:
             call = Call(request.cost)
             if self.paced is not None:
@@ -118,13 +119,12 @@ class Exchange:
                 except handler.Unavailable:
                     pass
                 except NotNow as error:
-                    raise self._not_now(error) from error
+                    if error.retry_after_s is not None:
+                        raise self._not_now(error, error.retry_after_s) from error
             yield call
 
-    def _not_now(self, error: NotNow) -> errors.ShopifyError:
-        if error.retry_after_s is None:
-            return errors.QueryTooExpensive(str(error), shop=self.shop)
-        return errors.Throttled(str(error), shop=self.shop, retry_after_s=error.retry_after_s)
+    def _not_now(self, error: NotNow, retry_after_s: float) -> errors.Throttled:
+        return errors.Throttled(str(error), shop=self.shop, retry_after_s=retry_after_s)
 
     async def _send(self, request: Request, token: Token, call: Call) -> Received:
         headers = {

@@ -47,14 +47,20 @@ def operations(document: str) -> tuple[Operation, ...]:
     return tuple(Operation(kind, name) for kind, name in _definitions(document) if kind != FRAGMENT)
 
 
-def changes(document: str, operation_name: str | None = None) -> bool:
-    """May running this change anything? Yes, unless it surely is a query."""
+def chosen(document: str, operation_name: str | None = None) -> Operation | None:
+    """The one that would run; None when that is not sure."""
     try:
         defined = operations(document)
     except Unreadable:
-        return True
-    chosen = [one for one in defined if operation_name in (None, "", one.name)]
-    return len(chosen) != 1 or chosen[0].kind != QUERY
+        return None
+    meant = [one for one in defined if operation_name in (None, "", one.name)]
+    return meant[0] if len(meant) == 1 else None
+
+
+def changes(document: str, operation_name: str | None = None) -> bool:
+    """May running this change anything? Yes, unless it surely is a query."""
+    runs = chosen(document, operation_name)
+    return runs is None or runs.kind != QUERY
 
 
 def _definitions(document: str) -> Iterator[tuple[str, str | None]]:
