@@ -62,13 +62,13 @@ def fault(answer: Answer, grant: Grant) -> errors.Fault:
             return shop_unavailable("Shopify says that the shop is frozen or locked")
         case Verdict.GONE:
             return shop_unavailable("Shopify says that the shop is gone or forbidden")
-    if grant.way is Way.EXCHANGE:
+    if grant.way is Way.EXCHANGE and answer.verdict in (Verdict.SUBJECT, Verdict.DEAD):
         return errors.Unauthenticated(
             "Shopify does not take the session token",
             code="invalid_session_token",
             headers={RETRY_HEADER: "1"},
         )
-    return reauth(f"Shopify refused to grant a token: {answer.said}", reason="refused")
+    return reauth("Shopify refused to grant a token", reason="refused")
 
 
 def unavailable(retry_after_s: float | None = None) -> errors.Unavailable:
