@@ -111,6 +111,7 @@ def selects(selector: Manifest, labels: dict[str, str]) -> bool:
     return wanted.items() <= labels.items()
 
 
+SECRETS = documents(K8S / "secrets.example.yaml")
 RENDERED = {"base": render(BASE), "dev": render(DEV)}
 ALL = [each for manifests in RENDERED.values() for each in manifests]
 
@@ -219,6 +220,8 @@ def test_every_variable_of_a_process_is_one_that_it_reads(name: str) -> None:
     for source in container["envFrom"]:
         if "configMapRef" in source:
             given |= set(the(manifests, "ConfigMap", source["configMapRef"]["name"])["data"])
+        else:
+            given |= set(the(SECRETS, "Secret", source["secretRef"]["name"])["stringData"])
     known = settings_of(PROCESSES[name].package)
     for variable in given:
         plain = variable.removesuffix("_FILE")
