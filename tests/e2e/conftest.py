@@ -1,16 +1,41 @@
-"""One stack for all stories that do not break it."""
+"""One stack for all stories that do not break it, and the Shopify that it knows."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
+from localstack.servers import ports
 from testkit.shared_servers import Run
+from testkit.shopify.server import MockShopify
 from testkit.stack import StackProcess
+
+SECRET = "shpss_of_the_stories"
 
 
 @pytest.fixture(scope="session")
-def stack(run: Run) -> Iterator[StackProcess]:
+def shopify_port() -> int:
+    return ports.free_port()
+
+
+@pytest.fixture(scope="session")
+def stack(run: Run, shopify_port: int) -> Iterator[StackProcess]:
     home: Path = run.folder / "stack"
-    with StackProcess(home) as serving:
+    environ = {
+        "SHOPIFY_API_KEY": "key-of-the-stories",
+        "SHOPIFY_API_SECRET": SECRET,
+        "SHOPIFY_SHOP_ORIGIN": f"http://127.0.0.1:{shopify_port}/{{shop}}",
+    }
+    with StackProcess(home, environ=environ) as serving:
         yield serving
+
+
+@pytest_asyncio.fixture
+async def shopify(stack: StackProcess, shopify_port: int) -> AsyncIterator[MockShopify]:
+    """The one that the stack calls, and that sends it webhooks."""
+    async with MockShopify(
+        api_key="key-of-the-stories", api_secret=SECRET, port=shopify_port
+    ) as server:
+        server.webhooks.url = f"{stack.gateway_url}/webhooks/shopify"
+        yield server
