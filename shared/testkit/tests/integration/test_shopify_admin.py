@@ -65,6 +65,7 @@ def client(shopify: MockShopify) -> Client:
 
 
 async def test_graphql_tells_what_it_cost(client: Client) -> None:
+    client.shopify.shop(SHOP).points.restore_rate = 1e-6
     got = await client.graphql("{ shop { myshopifyDomain } } # cost:100 # actual:40")
     assert got.body["data"] == {"shop": {"myshopifyDomain": SHOP}}
     assert got.cost == {
@@ -73,7 +74,7 @@ async def test_graphql_tells_what_it_cost(client: Client) -> None:
         "throttleStatus": {
             "maximumAvailable": 2000.0,
             "currentlyAvailable": 1960,
-            "restoreRate": 100.0,
+            "restoreRate": 1e-6,
         },
     }
     assert got.headers["X-Shopify-API-Version"] == "2026-10"
@@ -83,13 +84,15 @@ async def test_graphql_tells_what_it_cost(client: Client) -> None:
 async def test_an_empty_bucket_is_200_and_does_nothing_until_it_has_filled(
     client: Client, shopify: MockShopify
 ) -> None:
-    shopify.shop(SHOP).points.empty()
+    points = shopify.shop(SHOP).points
+    points.restore_rate = 10
+    points.empty()
     create = 'mutation { productCreate(product: {title: "A"}) { product { id } } } # cost:300'
     got = await client.graphql(create)
     assert (got.status, got.code) == (200, "THROTTLED")
     assert got.cost["actualQueryCost"] is None
     assert "data" not in got.body
-    shopify.clock.advance(3)
+    shopify.clock.advance(30)
     got = await client.graphql(create)
     assert got.body["data"]["productCreate"]["product"]["id"]
     assert len(shopify.shop(SHOP).catalog.products) == 1
@@ -239,10 +242,12 @@ async def test_rest_writes_what_it_then_reads(client: Client) -> None:
 
 
 async def test_rest_is_429_when_the_bucket_is_full(client: Client, shopify: MockShopify) -> None:
-    shopify.shop(SHOP).calls.empty()
+    calls = shopify.shop(SHOP).calls
+    calls.restore_rate = 0.01
+    calls.empty()
     got = await client.rest("GET", "shop.json")
     assert (got.status, got.headers["Retry-After"]) == (429, "2.0")
-    shopify.clock.advance(1)
+    shopify.clock.advance(100)
     assert (await client.rest("GET", "shop.json")).status == 200
 
 
