@@ -191,6 +191,7 @@ async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
     app[CLEANUP] = Cleanup(
         store=store,
         history=app[HISTORY],
+        states=PostgresStates(app[DATABASE]),
         runs=PostgresRuns(app[DATABASE]),
         copies=copies,
         grace_s=settings.session_cleanup_grace_s,

@@ -4,17 +4,20 @@ import asyncio
 import hashlib
 import re
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import aiohttp
 import asyncpg
+import pytest
 import pytest_asyncio
 from yarl import URL
 
-from chassis import postgres
+from chassis import crypto, postgres
 from session_service.store.oauth_states import PostgresStates
+from testkit.service import running
 from testkit.shopify import signing
 from testkit.shopify.authorize import callback_query
 from testkit.shopify.faults import Fault
@@ -189,7 +192,7 @@ async def test_two_tabs_do_not_disturb_each_other(browser: Browser) -> None:
     assert [each.body["redirect_to"] for each in (first, second)] == [f"{APP}/one", f"{APP}/two"]
 
 
-async def test_what_was_begun_ten_minutes_ago_is_over_and_goes_with_the_next(
+async def test_what_was_begun_ten_minutes_ago_is_over_and_cleaned_up(
     browser: Browser, database: str
 ) -> None:
     await browser.begin()
@@ -199,8 +202,10 @@ async def test_what_was_begun_ten_minutes_ago_is_over_and_goes_with_the_next(
     await run(database, "update oauth_state set expires_at = now() - interval '1 s'")
     refused = await browser.come_back(await browser.agree())
     assert (refused.status, refused.body["code"]) == (403, "state_mismatch")
-    await browser.begin()
-    assert len(await states(database)) == 1
+    await Browser(browser.service, browser.shopify).begin()
+    await browser.service.post("/v1/maintenance/cleanup", scopes=frozenset({"admin"}))
+    (left,) = await states(database)
+    assert left["state_hash"] != row["state_hash"]
 
 
 async def test_nothing_in_the_database_opens_an_authorization(
@@ -343,6 +348,46 @@ async def test_what_one_replica_began_another_ends_also_after_one_that_died(
 
     assert not await is_done()
     await eventually(is_done)
+
+
+async def test_a_kill_in_the_middle_costs_a_reload(
+    browser: Browser,
+    start: Any,
+    database: str,
+    process_environment: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    said = at(browser.shopify) | {
+        "database_url": database,
+        "session_keys": f"k1:{crypto.new_key()}",
+    }
+    environment = process_environment | {name.upper(): value for name, value in said.items()}
+    await browser.begin()
+    query, survivor, hold = await browser.agree(), browser.service, asyncio.Event()
+    browser.shopify.faults.add(Fault(hold=hold))
+    victim = replace(survivor, url=f"http://127.0.0.1:{environment['PORT']}")
+    async with running("session_service", "api", environment, tmp_path / "log") as process:
+        await eventually(lambda: _answers(victim), within_s=20)
+        lost = asyncio.create_task(browser.come_back(query, to=victim))
+        await eventually(lambda: codes_used(browser.shopify) == 1)
+        process.kill()
+        await process.wait()
+    with pytest.raises(aiohttp.ClientError):
+        await lost
+    browser.shopify.faults.clear()
+    assert (await browser.come_back(query)).body["code"] == "refresh_in_progress"
+    # What it held runs out: seconds that nobody here waits for.
+    await run(database, "update oauth_state set claimed_until = now()")
+    await run(database, "update grant_lease set until = now()")
+    assert (await browser.come_back(query)).status == 200
+    hold.set()
+
+
+async def _answers(service: Any) -> bool:
+    try:
+        return bool((await service.get("/readyz")).status == 200)
+    except aiohttp.ClientConnectorError:
+        return False
 
 
 async def test_a_code_whose_answer_was_lost_begins_anew(browser: Browser, database: str) -> None:

@@ -15,6 +15,7 @@ from gateway.core.ports import Road
 # Neither the address, which may hold a code, nor the answer is for anybody else.
 PRIVATE = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
+RELOAD_S = "3"
 # A code that somebody of ours used up before he died: the browser begins anew, once in a minute.
 AGAIN = "mainstay_oauth_again"
 ONCE = "Max-Age=60; HttpOnly; SameSite=Lax"
@@ -44,6 +45,10 @@ async def complete(request: web.Request) -> web.Response:
         if AGAIN in request.cookies or not again.startswith(f"{app.url}{PATH}?"):
             raise
         return _redirect(again, f"{AGAIN}=1; {ONCE}")
+    except errors.Unavailable as fault:
+        # The browser comes again by itself, for as long as Shopify's signature counts.
+        fault.headers["Refresh"] = RELOAD_S
+        raise
     return _redirect(ended.redirect_to, ended.clear_cookie)
 
 

@@ -6,7 +6,7 @@ neither skip nor repeat it, and what a dead replica left unfinished is taken up.
 
 from session_service.core.audit import HistoryStore
 from session_service.core.copying import Copying
-from session_service.core.ports import RunStore, SessionStore
+from session_service.core.ports import RunStore, SessionStore, StateStore
 
 NAME = "cleanup"
 PERIOD_S = 3600.0
@@ -21,12 +21,14 @@ class Cleanup:
         *,
         store: SessionStore,
         history: HistoryStore,
+        states: StateStore,
         runs: RunStore,
         copies: Copying,
         grace_s: float,
     ) -> None:
         self._store = store
         self._history = history
+        self._states = states
         self._runs = runs
         self._copies = copies
         self._grace_s = grace_s
@@ -46,6 +48,8 @@ class Cleanup:
             if len(gone) < CHUNK:
                 break
         while await self._history.delete_old(days=HISTORY_DAYS, limit=CHUNK) == CHUNK:
+            pass
+        while await self._states.delete_ended(limit=CHUNK) == CHUNK:
             pass
         await self._runs.finish(NAME, handled=removed)
         return removed

@@ -27,8 +27,8 @@ from session_service.core.shopify_app import ShopifyApp
 
 # A merchant may read the consent page for as long as this.
 LIFE_S = 600.0
-# More than a grant takes, with its repetitions.
-HOLD_S = 30.0
+# Should it take longer, the lease of the grant still keeps two from using the code at once.
+HOLD_S = 10.0
 BEGIN, CALLBACK = "/auth", "/auth/callback"
 COOKIE = "mainstay_oauth_"
 _STATE = re.compile("[0-9a-f]{64}")

@@ -110,6 +110,8 @@ class StateStore(Protocol):
 
     async def finish(self, state: bytes, *, owner: UUID) -> None: ...
 
+    async def delete_ended(self, *, limit: int) -> int: ...
+
 
 class RunStore(Protocol):
     async def claim(self, name: str, *, period_s: float, stuck_s: float) -> bool:

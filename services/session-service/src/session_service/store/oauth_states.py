@@ -34,3 +34,7 @@ class PostgresStates:
 
     async def finish(self, state: bytes, *, owner: UUID) -> None:
         await self._database.execute(SQL.finish, state, owner)
+
+    async def delete_ended(self, *, limit: int) -> int:
+        tag = await self._database.execute(SQL.delete_ended, limit)
+        return int(tag.rpartition(" ")[2])

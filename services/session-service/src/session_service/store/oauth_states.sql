@@ -1,9 +1,4 @@
 -- name: keep
--- Each that begins takes some away that have ended, so that they never gather.
-with ended as (
-    delete from oauth_state where state_hash in (
-        select state_hash from oauth_state where expires_at < clock_timestamp()
-        order by expires_at limit 20 for update skip locked))
 insert into oauth_state
     (state_hash, browser_hash, shop, is_online, return_to, host, expires_at)
 values ($1, $2, $3, $4, $5, $6, clock_timestamp() + $7 * interval '1 second')
@@ -27,3 +22,8 @@ where state_hash = $1 and claimed_by = $2
 
 -- name: finish
 delete from oauth_state where state_hash = $1 and claimed_by = $2
+
+-- name: delete_ended
+delete from oauth_state where state_hash in (
+    select state_hash from oauth_state where expires_at < clock_timestamp()
+    order by expires_at limit $1 for update skip locked)
