@@ -166,8 +166,14 @@ class Grants:
         return not isinstance(grant, grants.Rejected) and held.works(now_ms, for_ms=USABLE_MS)
 
     async def _find(self, session_id: str) -> Held | None:
+        as_of = self._clock.monotonic()
         found = await self._store.find(session_id)
-        return None if found is None else Held(session=self._vault.open(found[0]), state=found[1])
+        if found is None:
+            return None
+        session = self._vault.open(found[0])
+        # Who was told of a renewal by the record does not answer with the session before it.
+        self._recent.keep(session, as_of=as_of)
+        return Held(session=session, state=found[1])
 
     async def _grant(
         self, lease: Lease, shop: str, grant: Grant, held: Held | None
@@ -224,16 +230,18 @@ class Grants:
             if there is not None and there.session.tokens.same_pair(new.tokens):
                 # The database had committed it, only its answer was lost.
                 return there.session
-            if not _may_replace(grant, held, there):
-                return self._overtaken(ask, there)
-            lease.check()
+            if not _may_replace(grant, held, there) or not await lease.is_ours():
+                return self._overtaken(ask, held, there)
             held = there
         raise errors.Unavailable("too many writers of one session", code="overloaded")
 
-    def _overtaken(self, ask: Ask, there: Held | None) -> ShopifySession:
+    def _overtaken(self, ask: Ask, began: Held | None, there: Held | None) -> ShopifySession:
         self._on_end(ask.way, "overtaken", "")
         if there is None:
             raise errors.NotFound("the session was deleted", code="session_not_found")
+        if began is not None and began.session.gen == there.session.gen:
+            # Whoever has the lease now is not done yet.
+            raise _in_progress()
         return there.session
 
     async def _write(
