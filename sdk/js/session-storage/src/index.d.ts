@@ -22,7 +22,7 @@ export interface Options {
   timeoutMs?: number;
   /** How often it is sent at most; 4. */
   attempts?: number;
-  /** Have a shop's token renewed, before it is handed out with less than six minutes; true. */
+  /** Have a shop's token renewed when it has less than ten minutes; true. */
   renews?: boolean;
 }
 

@@ -1,5 +1,7 @@
 /** Shopify's SessionStorage on Mainstay: what it stores is sealed, and renewed once for all who ask. */
 
+import { setTimeout as sleep } from "node:timers/promises";
+
 import { Session } from "@shopify/shopify-api";
 
 import { ApiError, Transport } from "./transport.js";
@@ -9,8 +11,11 @@ export { ApiError };
 const LONGEST_ID = 512;
 const IDS_AT_ONCE = 1000;
 const PAGE = 200;
-// Shopify's app packages renew what has less than five minutes; a minute earlier it is done for them.
-const MIN_TTL_S = 360;
+// Shopify's app packages renew by themselves what has less than five minutes: it never comes to that.
+const RENEWED_S = 600;
+const AWAITED_S = 310;
+const PATIENCE_MS = 1_500;
+const LOOK_AGAIN_MS = 100;
 const DATES = ["expires", "refreshTokenExpires"];
 
 export class MainstaySessionStorage {
@@ -31,7 +36,7 @@ export class MainstaySessionStorage {
   async loadSession(id) {
     if (!isAddressable(id)) return undefined;
     const found = await this.#find(id);
-    if (found === undefined || !this.#renews || !isEnding(found)) return session(found);
+    if (!this.#renews || !isEnding(found, RENEWED_S)) return session(found);
     return session(await this.#renewed(found));
   }
 
@@ -70,24 +75,40 @@ export class MainstaySessionStorage {
     }
   }
 
-  /** Asked of the deployment, which asks Shopify once; if it cannot, the session is as it was. */
+  /**
+   * Asked of the deployment, which asks Shopify once. Another may be asking already, and a replica
+   * may be behind by a moment, so it is looked at again while there is too little time to use the
+   * old one. If it cannot be renewed now, the session is as it was.
+   */
   async #renewed(found) {
-    const path = `${pathOfShop(found.shop)}/token?mode=offline&min_ttl=${MIN_TTL_S}`;
-    try {
-      await this.#api.call("GET", path, undefined, { attempts: 1 });
-    } catch (error) {
-      if (error instanceof ApiError) return found;
-      throw error;
+    const path = `${pathOfShop(found.shop)}/token?mode=offline&min_ttl=${RENEWED_S}`;
+    const until = performance.now() + PATIENCE_MS;
+    for (;;) {
+      try {
+        await this.#api.call("GET", path, undefined, { attempts: 1 });
+      } catch (error) {
+        if (!(error instanceof ApiError)) throw error;
+        return error.code === "reauth_required" ? withoutRefresh(found) : found;
+      }
+      const now = await this.#find(found.id);
+      if (!isEnding(now, AWAITED_S) || performance.now() > until) return now;
+      await sleep(LOOK_AGAIN_MS);
     }
-    return this.#find(found.id);
   }
 }
 
-/** A pair that can be renewed, of the session that Shopify's rule names as the shop's own. */
-function isEnding({ id, shop, isOnline, expires, refreshToken }) {
+/** With a pair that can be renewed, and that ends within so many seconds; a shop's own session. */
+function isEnding(document, withinS) {
+  if (document === undefined) return false;
+  const { id, shop, isOnline, expires, refreshToken } = document;
   const isOfShop = !isOnline && id.toLowerCase() === `offline_${shop}`.toLowerCase();
-  const endsSoon = typeof expires === "number" && expires - MIN_TTL_S * 1000 < Date.now();
+  const endsSoon = typeof expires === "number" && expires - withinS * 1000 < Date.now();
   return isOfShop && endsSoon && Boolean(refreshToken);
+}
+
+/** It is dead: nobody need ask Shopify again. */
+function withoutRefresh({ refreshToken: _token, refreshTokenExpires: _expires, ...rest }) {
+  return rest;
 }
 
 function session(document) {

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from testkit.shopify.server import MockShopify
+
 PACKAGE = Path(__file__).resolve().parents[2] / "session-storage"
 WITHIN_S = 60.0
 TYPES = ("--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2022")
@@ -41,9 +43,12 @@ async def said(*argv: str | Path, cwd: Path, more: Mapping[str, str] | None = No
     return told.decode()
 
 
-async def test_the_tests_of_node_pass(node: str, package: Path, session_service: Any) -> None:
+async def test_the_tests_of_node_pass(
+    node: str, package: Path, session_service: Any, shopify: MockShopify
+) -> None:
     files = sorted((package / "tests").glob("*.test.js"))
-    told = await said(node, "--test", *files, cwd=package, more=environ(session_service))
+    more = {**environ(session_service), "SHOPIFY_URL": shopify.url}
+    told = await said(node, "--test", *files, cwd=package, more=more)
     assert "# pass 0" not in told
 
 
