@@ -10,8 +10,11 @@ HTML = "<html><head><title>Error</title></head><body>Something went wrong.</body
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Fault:
-    """One thing that goes wrong, `times` times.
+    """One thing that goes wrong, `times` times, with the next calls that it is meant for.
 
+    `where`: token, authorize, graphql, rest or * for all. `detail`: of a token call its grant
+    (code, exchange, migrate, refresh, client_credentials), of a query the name of its operation or
+    of its first field, else the path. None: any.
     `status`: answered instead of what was asked, or (`after`) when it has been done. `cut`: the
     connection is reset instead of an answer, likewise. `drop`: fields that the answer lacks.
     `delay_s` and `hold` (an event of the test) come before the deed, or after it.
