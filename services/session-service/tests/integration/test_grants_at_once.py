@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from chassis import crypto
+from chassis.kernel import errors
 from session_service.app import DATABASE, GRANTS, SETTINGS
-from session_service.core.grants import Exchange, Refresh
+from session_service.core.grants import Exchange, Grant, Refresh
 from testkit.faults import TcpProxy
 from testkit.shopify.faults import Fault
 from testkit.shopify.rules import Retry
@@ -169,24 +170,47 @@ async def test_a_pair_that_nobody_knows_replaces_and_the_old_one_is_kept_behind_
     assert (await stored(service))["accessToken"] == first["accessToken"]
 
 
+@pytest.mark.parametrize("renews", [True, False])
 async def test_a_winner_that_froze_neither_overwrites_nor_is_believed(
-    start: Any, shopify: MockShopify
+    start: Any, shopify: MockShopify, renews: bool
 ) -> None:
     frozen, other = await start(**at(shopify)), await start(**at(shopify))
     await put(frozen, session(shopify))
     thawed = asyncio.Event()
     shopify.faults.add(Fault(after=True, hold=thawed))
-    asking = asyncio.create_task(frozen.get(TOKEN))
+
+    def grant() -> Grant:
+        return Refresh() if renews else exchange(shopify)
+
+    asking = asyncio.create_task(frozen.app[GRANTS].obtain(ID, SHOP, grant()))
     await eventually(lambda: len(shopify.called("token")) == 1)
     # Its time ran out while it did not run.
-    await other.app[DATABASE].execute(
-        "update grant_lease set owner = gen_random_uuid(), until = now()"
-    )
-    second = await other.get(TOKEN)
-    assert second.status == 200, second.raw
+    await other.app[DATABASE].execute("update grant_lease set until = now()")
+    second = await other.app[GRANTS].obtain(ID, SHOP, grant())
     thawed.set()
     first = await asking
-    assert first.body["access_token"] == second.body["access_token"]
+    assert first.tokens.same_pair(second.tokens)
+    assert is_live(shopify, await stored(other))
+
+
+async def test_who_lost_the_lease_does_not_commit_before_its_new_owner(
+    start: Any, shopify: MockShopify
+) -> None:
+    frozen, other = await start(**at(shopify)), await start(**at(shopify))
+    await put(frozen, session(shopify))
+    thawed, answered = asyncio.Event(), asyncio.Event()
+    shopify.faults.add(Fault(after=True, hold=thawed), Fault(after=True, hold=answered))
+    first = asyncio.create_task(frozen.app[GRANTS].obtain(ID, SHOP, Refresh()))
+    await eventually(lambda: len(shopify.called("token")) == 1)
+    await other.app[DATABASE].execute("update grant_lease set until = now()")
+    second = asyncio.create_task(other.app[GRANTS].obtain(ID, SHOP, Refresh()))
+    await eventually(lambda: len(shopify.called("token")) == 2)
+    thawed.set()
+    with pytest.raises(errors.Unavailable) as raised:
+        await first
+    assert raised.value.code == "refresh_in_progress"
+    answered.set()
+    await second
     assert is_live(shopify, await stored(other))
 
 

@@ -39,6 +39,10 @@ class Lease:
         if self._clock.monotonic() >= self._until:
             raise errors.Unavailable("the right to renew this token was lost", code=IN_PROGRESS)
 
+    async def is_ours(self) -> bool:
+        """As the record has it, which knows best."""
+        return await self._store.renew(self.session_id, self.owner, life_s=LIFE_S)
+
     async def __aenter__(self) -> Self:
         self._renewals = asyncio.create_task(self._renew(), name=f"lease:{self.owner}")
         return self
