@@ -1,8 +1,10 @@
 """An app, the deployment that keeps its tokens, and a Shopify that means what it says."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -18,6 +20,7 @@ from testkit.shopify.buckets import Bucket
 from testkit.shopify.faults import Fault
 from testkit.shopify.server import MockShopify
 
+README = Path(__file__).resolve().parents[2] / "README.md"
 SHOP = "greek-olives.myshopify.com"
 NAME = "{ shop { name } }"
 LIST = """
@@ -177,3 +180,23 @@ async def test_a_version_that_has_ended_is_answered_with_a_warning(
     answer = await shop.admin.shop(SHOP, api_version="2025-01").graphql(NAME)
     assert answer.api_version == "2026-01"
     assert "Shopify answers version 2026-01 in place of 2025-01" in caplog.messages
+
+
+async def test_the_readmes_examples_do_what_they_say(
+    shop: AdminClient, shopify: MockShopify
+) -> None:
+    catalog = shopify.shop(SHOP).catalog
+    catalog.fill(3, variants=2)
+    for number in catalog.products:
+        catalog.products[number]["title"] = f"oil {number}"
+    shopify.faults.add(Fault(where="graphql"), Fault.lost(where="graphql"))
+    known: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL):
+        if "AdminClient" in block:
+            exec(compile(block, str(README), "exec"), known)
+    assert await known["shout"](shop) == 3
+    assert {row["title"] for row in catalog.products.values()} == {
+        f"OIL {number}" for number in catalog.products
+    }
+    rows = await known["export"](shop, None)
+    assert [len(row["__children"]) for row in rows] == [2] * 3
