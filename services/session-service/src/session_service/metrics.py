@@ -2,7 +2,11 @@
 
 from prometheus_client import Counter, Gauge
 
-READS = Counter("session_reads_total", "Sessions and tokens read, by what answered", ["backend"])
+from chassis.metrics import LoopCounter
+
+READS = LoopCounter(
+    "session_reads_total", "Sessions and tokens read, by what answered", ["backend"]
+)
 GRANTS = Counter(
     "session_grants_total",
     "Questions for tokens that were put to Shopify, by what came of them",

@@ -40,6 +40,15 @@ def made() -> web.Application:
                 ("POST", "/v1/things"),
                 ("POST", "/v1/things:batch"),
                 ("GET", "/v1/things/{id}"),
+                ("GET", "/v1/things/{id:[^/]+}/parts"),
+                ("POST", "/v1/things/{id:[^/]+}/parts"),
+                ("GET", "/v1/things/{id}/parts/old"),
+                ("GET", "/v1/things/{id}/parts/{part}"),
+                ("GET", "/v1/things/{id}/part:count"),
+                ("GET", "/v1/shops/{shop}/all"),
+                ("GET", "/v1/shops/{shop}/{path:.+}"),
+                ("GET", "/v1/lists/{id}:verb/tail"),
+                ("GET", "/v1/lists/{id}/tail"),
             ]
         ],
         authenticate=None,  # type: ignore[arg-type]  # nobody has to say who they are
@@ -65,7 +74,16 @@ async def urls() -> AsyncIterator[list[str]]:
 @pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning")
 @pytest.mark.parametrize("path", ["/v1/things", "/v1/things?a=1", "/v1/%74hings", "/v1/things/",
                                   "/v1/things:batch", "/v1/things%3Abatch", "/v1/things/7",
-                                  "/v1/nothing", "/livez"])  # fmt: skip
+                                  "/v1/nothing", "/livez", "/v1/things/7/parts",
+                                  "/v1/things/7/parts?a=1", "/v1/things/7/parts?a=/parts",
+                                  "/v1/things/7/parts/", "/v1/things//parts",
+                                  "/v1/things/%37/parts",
+                                  "/v1/things/7%2F8/parts", "/v1/things/7/8/parts",
+                                  "/v1/things/{}/parts", "/v1/things/7/parts#parts",
+                                  "/v1/things/parts", "/v1/things/../parts", "/v1/things/7/part%73",
+                                  "/v1/things/7/parts/old", "/v1/things/7/part:count",
+                                  "/v1/shops/a/all", "/v1/shops/a/b/all", "/v1/lists/7:verb/tail",
+                                  "/v1/lists/7/tail", "//v1/things/7/parts"])  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE"])
 @pytest.mark.parametrize("headers", [{}, {"Expect": "100-continue"}])
 async def test_the_answer_is_the_same(
@@ -102,3 +120,25 @@ async def test_another_middleware_is_never_passed_by() -> None:
         assert answer.status == 200
     await runner.cleanup()
     assert seen == ["/v1/things"]
+
+
+@pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning")
+async def test_a_path_with_one_place_is_found_without_the_router(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = made()
+    runner = server.runner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    async def resolve(request: web.Request) -> web.UrlMappingMatchInfo:
+        raise AssertionError(request.path)
+
+    monkeypatch.setattr(app.router, "resolve", resolve)
+    async with aiohttp.ClientSession() as http:
+        for path in ("/v1/things", "/v1/things/7/parts", "/v1/things/7/parts?a=1"):
+            async with http.get(url + path) as answer:
+                assert answer.status == 200
+                assert (await answer.json())["matched"] == ({"id": "7"} if "7" in path else {})
+    await runner.cleanup()

@@ -82,7 +82,7 @@ async def get_token(request: web.Request) -> web.Response:
 
 
 def _answer(found: Found, value: object, **headers: str) -> web.Response:
-    metrics.READS.labels(found.backend).inc()
+    metrics.READS.labels(found.backend).count += 1
     stale = f"sessions;stale={found.stale_s}" if found.stale_s is not None else None
     return body.respond(
         value, headers={**NO_STORE, **headers}, backend=found.backend, degraded=stale

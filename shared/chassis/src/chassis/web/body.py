@@ -10,6 +10,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from datetime import datetime
+from functools import cache
 from typing import Any, Generic, TypeVar, get_origin
 
 import jiter
@@ -232,6 +233,9 @@ def _escape(part: str) -> str:
 def read_query(request: web.Request, model: type[Model]) -> Model:
     """Query parameters as the given model; unknown or wrong ones are 422, and those that are given
     twice where the model has no list (one of `contracts.wire.Names`)."""
+    if "?" not in request.raw_path:
+        known: Model = _nothing_given(model)
+        return known
     lists = {n for n, field in model.model_fields.items() if get_origin(field.annotation) is list}
     repeated = {name for name in set(request.query) - lists if len(request.query.getall(name)) > 1}
     if repeated:
@@ -241,6 +245,16 @@ def read_query(request: web.Request, model: type[Model]) -> Model:
         )
     given = {name: ",".join(request.query.getall(name)) for name in request.query}
     screen(given)
+    return _understood(model, given)
+
+
+@cache
+def _nothing_given(model: type[Model]) -> Model:
+    """Models of queries are frozen: one is for all."""
+    return _understood(model, {})
+
+
+def _understood(model: type[Model], given: dict[str, str]) -> Model:
     try:
         return model.model_validate_strings(given)
     except pydantic.ValidationError as error:
