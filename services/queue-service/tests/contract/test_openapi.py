@@ -47,4 +47,5 @@ def test_every_operation_says_who_may_call_it(committed: Any) -> None:
         | dict.fromkeys(schedule, "jobs:write")
         | dict.fromkeys(admin, "queues:admin")
         | {"post /internal/v1/jobs:accept": "service", "delete /v1/shops/{shop}/jobs": "jobs:write"}
+        | {"post /internal/v1/shops/{shop}:redact": "service"}
     )
