@@ -15,6 +15,8 @@ PostgreSQL alone, durable (fsync on), without Redis and RabbitMQ.
               three minutes (only when asked for)
     dispatch  from enqueue to start, told by notification, by Redis behind a pooler, by nobody
               (only when asked for)
+    sessions  what becomes of a shop's tokens on bad days, here and in Shopify's own packages, which
+              npm installs (only when asked for)
 """
 
 import argparse
@@ -27,7 +29,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench import faults, limits, load, machine, over_http, peers, queues, report, stack
+from bench import (
+    faults,
+    limits,
+    load,
+    machine,
+    over_http,
+    peers,
+    queues,
+    report,
+    sessions,
+    stack,
+)
 from bench.contestants import BARE_LOOP, MAINSTAY, Contestant, Store
 from bench.dispatch import dispatch
 from bench.engine import STATEMENTS, engine
@@ -37,8 +50,18 @@ from localstack.servers.postgres import PostgresServer
 from localstack.servers.redis import RedisServer
 
 DISPATCHED = 200
-PARTS = ("queue", "engine", "http", "memory", "growth", "dispatch", "limits", "faults")
-BY_DEFAULT = PARTS[:-4]
+PARTS = (
+    "queue",
+    "engine",
+    "http",
+    "memory",
+    "growth",
+    "dispatch",
+    "limits",
+    "faults",
+    "sessions",
+)
+BY_DEFAULT = PARTS[:4]
 OVER_HTTP = {"http", "memory"}
 SCALED = ("single", "bulk", "drain", "paced", "mixed_s", "seconds")
 SHARED_MEMORY = Path("/dev/shm")
@@ -141,6 +164,8 @@ def main() -> int:
             asyncio.run(dispatch(server, path, int(asked.scale * DISPATCHED)))
         if "limits" in asked.parts:
             limits.limits(server, path, seconds=asked.seconds)
+        if "sessions" in asked.parts:
+            sessions.sessions(server, path, asked.scratch, scale=asked.scale)
         if "faults" in asked.parts and faults.faults(path):
             return 1
         if OVER_HTTP & set(asked.parts):

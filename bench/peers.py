@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.contestants import PEERS, Contestant, node_of, python_of
+from testkit import node
 
 INSTALL_TIMEOUT_S = 600
 
@@ -30,17 +31,22 @@ def wanted(names: Sequence[str]) -> list[Contestant]:
 def install(peers: Sequence[Contestant], scratch: Path) -> None:
     """Nothing to do where the same packages were installed before. Raises PeersError."""
     python = [package for peer in peers if not peer.is_node for package in peer.packages]
-    node = [package for peer in peers if peer.is_node for package in peer.packages]
+    packages = [package for peer in peers if peer.is_node for package in peer.packages]
     if python and _is_new(scratch / "venv.txt", python):
         _run([sys.executable, "-m", "venv", str(python_of(scratch).parents[1])])
         _run([str(python_of(scratch)), "-m", "pip", "install", "-q",
               "--disable-pip-version-check", *sorted(set(python))])  # fmt: skip
         _note(scratch / "venv.txt", python)
-    if node and _is_new(scratch / "node.txt", node):
+    install_node(packages, scratch)
+
+
+def install_node(packages: Sequence[str], scratch: Path) -> None:
+    """Into `node_of(scratch)`. Raises PeersError."""
+    if packages and _is_new(scratch / "node.txt", packages):
         node_of(scratch).mkdir(parents=True, exist_ok=True)
-        _run(["npm", "install", "--no-audit", "--no-fund", "--loglevel=error",
-              "--prefix", str(node_of(scratch)), *sorted(set(node))])  # fmt: skip
-        _note(scratch / "node.txt", node)
+        _run([*node.find().npm, "install", "--no-audit", "--no-fund", "--loglevel=error",
+              "--prefix", str(node_of(scratch)), *sorted(set(packages))])  # fmt: skip
+        _note(scratch / "node.txt", packages)
 
 
 def _is_new(noted: Path, packages: Sequence[str]) -> bool:
