@@ -314,3 +314,23 @@ async def test_what_will_be_removed_is_named_by_its_operation(
     for _ in range(2):
         await shop.graphql(QUERY)
     assert caplog.messages == ["Name uses what Shopify is going to remove: https://shopify.dev/why"]
+
+
+async def test_an_error_keeps_no_token_whatever_caused_it() -> None:
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nBad Header\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(babble, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    origins = Origins(f"http://{host}:{port}/{{shop}}")
+    async with server, Admin(FixedToken("shpat_s3cret"), origins=origins) as admin:
+        with pytest.raises(errors.OutcomeUnknown, match="ClientResponseError") as caught:
+            await admin.shop(SHOP).graphql(MUTATION)
+    told: BaseException | None = caught.value
+    while told is not None:
+        assert "s3cret" not in repr(told)
+        assert "s3cret" not in repr(vars(told))
+        told = told.__cause__ or told.__context__

@@ -152,13 +152,13 @@ class Exchange:
                 return received(response.status, response.headers, await _bounded(response))
         except _NOT_SENT as error:
             call.not_sent()
-            raise errors.NetworkError(f"{type(error).__name__}", shop=self.shop) from error
+            said, was_sent = type(error).__name__, False
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            if request.harmless:
-                raise errors.NetworkError(f"{type(error).__name__}", shop=self.shop) from error
-            raise errors.OutcomeUnknown(
-                f"no answer came: {type(error).__name__}", shop=self.shop
-            ) from error
+            said, was_sent = type(error).__name__, True
+        # Not from the error itself: it may hold the request, and with it the token.
+        if was_sent and not request.harmless:
+            raise errors.OutcomeUnknown(f"no answer came: {said}", shop=self.shop)
+        raise errors.NetworkError(f"no answer came: {said}", shop=self.shop)
 
     def _judge(self, request: Request, answer: Received) -> None:
         """Raises what is not the answer to the request."""
