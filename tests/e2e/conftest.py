@@ -9,9 +9,9 @@ import pytest_asyncio
 from localstack.servers import ports
 from testkit.shared_servers import Run
 from testkit.shopify.server import MockShopify
-from testkit.stack import StackProcess
+from testkit.stack import StackProcess, free_port_base
 
-SECRET = "shpss_of_the_stories"
+SECRET = f"shpss_{'5e' * 16}"
 
 
 @pytest.fixture(scope="session")
@@ -22,12 +22,15 @@ def shopify_port() -> int:
 @pytest.fixture(scope="session")
 def stack(run: Run, shopify_port: int) -> Iterator[StackProcess]:
     home: Path = run.folder / "stack"
+    port_base = free_port_base()
     environ = {
         "SHOPIFY_API_KEY": "key-of-the-stories",
         "SHOPIFY_API_SECRET": SECRET,
+        "SHOPIFY_SCOPES": "read_orders,write_products",
+        "SHOPIFY_APP_URL": f"http://127.0.0.1:{port_base}",
         "SHOPIFY_SHOP_ORIGIN": f"http://127.0.0.1:{shopify_port}/{{shop}}",
     }
-    with StackProcess(home, environ=environ) as serving:
+    with StackProcess(home, environ=environ, port_base=port_base) as serving:
         yield serving
 
 
