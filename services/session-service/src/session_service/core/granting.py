@@ -180,7 +180,10 @@ class Grants:
     ) -> ShopifySession:
         old = held.session if held is not None else None
         answer = Answer(verdict=Verdict.DEAD, said="nothing to renew it with")
-        for ask in grant.asks(held, self._clock.now()):
+        asks = grant.asks(held, self._clock.now())
+        if not asks and held is not None and self._can_wait(held, grant):
+            return held.session
+        for ask in asks:
             try:
                 answer, sent_ms = await self._asker.ask(ask, shop=shop, old=old, lease=lease)
             except errors.Unavailable:
@@ -300,7 +303,10 @@ class Grants:
         self, lease: Lease, grant: Grant, held: Held, answer: Answer
     ) -> ShopifySession:
         session = held.session
+        is_usable = self._is_usable(held, grant)
         later = verdicts.put_off(answer, held, self._clock.now())
+        if later is None and is_usable:
+            later = verdicts.at_its_end(held)
         if later is None:
             return await self._give_up(lease, grant, held, answer)
         await self._store.put_off(
@@ -312,7 +318,7 @@ class Grants:
             reason=answer.said,
             way=grant.way,
         )
-        if self._is_usable(held, grant):
+        if is_usable:
             return session
         raise verdicts.fault(answer, grant)
 

@@ -1,7 +1,7 @@
 """What is done about an answer that is no pair: who is told what, and when it is tried again."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from chassis.kernel import errors
 from session_service.core import credentials
@@ -43,6 +43,14 @@ def put_off(answer: Answer, held: Held, now: datetime) -> PutOff | None:
         case _:
             wait_s = max(2.0 ** min(held.state.failures, 16), answer.retry_after_s or 0.0)
             return PutOff(until=now + _seconds(wait_s, held, now), is_refusal=False)
+
+
+def at_its_end(held: Held) -> PutOff | None:
+    """Nothing renews it any more, but what is left of it is not taken away."""
+    ends_ms = held.session.tokens.expires_ms
+    if ends_ms is None:
+        return None
+    return PutOff(until=datetime.fromtimestamp(ends_ms / 1000, UTC), is_refusal=False)
 
 
 def _seconds(wait_s: float, held: Held, now: datetime) -> timedelta:
