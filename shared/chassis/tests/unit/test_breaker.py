@@ -1,5 +1,6 @@
 """The circuit, with time and chance in the test's hands."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from chassis.kernel.breaker import Breaker, Policy, State, Ticket
+from chassis.kernel.breaker import Breaker, Policy, State, Ticket, Why
 from testkit.clock import FakeClock
 
 POLICY = Policy(
@@ -18,14 +19,14 @@ POLICY = Policy(
 class Circuit(Breaker):
     """With a clock, a draw and a memory of its changes."""
 
-    def __init__(self, clock: FakeClock) -> None:
+    def __init__(self, clock: FakeClock, policy: Policy = POLICY) -> None:
         self.clock = clock
         self.draw = 1.0
         self.changes: list[State] = []
         super().__init__(
             "upstream",
             monotonic=clock.monotonic,
-            policy=POLICY,
+            policy=policy,
             uniform=lambda low, high: low + (high - low) * self.draw,
             on_change=lambda _name, state: self.changes.append(state),
         )
@@ -154,6 +155,92 @@ def test_a_probe_opens_it_at_once_and_invites_it_back_before_the_hold_ends(
     assert circuit.changes == [State.OPEN, State.HALF_OPEN]
 
 
+@pytest.mark.parametrize(("every", "state"), [(4, State.OPEN), (6, State.CLOSED)])
+def test_too_large_a_share_of_failures_opens_it_although_none_follow_each_other(
+    clock: FakeClock, every: int, state: State
+) -> None:
+    circuit = Circuit(clock, dataclasses.replace(POLICY, tolerated=0.2))
+    for number in range(1, 60):
+        if circuit.state is State.CLOSED:
+            ticket = circuit.admitted()
+            circuit.success(ticket) if number % every else circuit.failure(ticket)
+        clock.advance(0.05)
+    assert State.OPEN in circuit.changes if state is State.OPEN else circuit.changes == []
+
+
+def test_few_calls_and_old_calls_are_no_share(clock: FakeClock) -> None:
+    circuit = Circuit(clock, dataclasses.replace(POLICY, tolerated=0.2, window_s=10.0))
+    circuit.fail(2)
+    circuit.success(circuit.admitted())
+    assert circuit.state is State.CLOSED, "three calls say nothing"
+    for _ in range(3):
+        clock.advance(60)
+        circuit.fail(2)
+        circuit.success(circuit.admitted())
+    assert circuit.state is State.CLOSED
+    assert circuit.traffic.calls < 4
+
+
+def test_calm_times_take_back_one_opening_each(clock: FakeClock) -> None:
+    circuit = Circuit(clock, dataclasses.replace(POLICY, calm_s=60.0))
+    for _ in range(2):
+        circuit.fail(3)
+        circuit.recover()
+        clock.advance(POLICY.ramp_s)
+        assert circuit.state is State.CLOSED
+    circuit.fail(3)
+    clock.advance(3.9)
+    assert circuit.state is State.OPEN, "the third hold"
+    circuit.recover()
+    clock.advance(POLICY.ramp_s)
+    assert circuit.state is State.CLOSED
+    clock.advance(181)
+    circuit.fail(3)
+    clock.advance(1)
+    assert circuit.state is State.HALF_OPEN, "the first hold again"
+
+
+def test_a_call_that_must_not_be_lost_is_no_trial(circuit: Circuit) -> None:
+    circuit.fail(3)
+    circuit.clock.advance(1)
+    assert circuit.admit(essential=True, may_try=False) is None
+    trial = circuit.admitted()
+    assert trial.is_trial
+    circuit.success(trial)
+    circuit.success(circuit.admitted())
+    assert circuit.state is State.RECOVERING
+    assert circuit.admit(essential=True, may_try=False) == Ticket(circuit._generation)
+
+
+@pytest.mark.parametrize("state", [State.OPEN, State.CLOSED])
+def test_what_an_operator_pins_stays_for_its_time_whatever_calls_and_probes_say(
+    circuit: Circuit, state: State
+) -> None:
+    circuit.pin(state, for_s=60)
+    for _ in range(5):
+        circuit.force_open()
+        circuit.invite()
+        ticket = circuit.admit()
+        assert (ticket is None) == (state is State.OPEN)
+        if ticket is not None:
+            circuit.failure(ticket)
+        circuit.clock.advance(11)
+    assert circuit.state is state
+    circuit.clock.advance(5)
+    assert circuit.state is (State.HALF_OPEN if state is State.OPEN else State.CLOSED)
+
+
+def test_it_may_be_unpinned_early_and_from_closed_goes_by_what_calls_say(circuit: Circuit) -> None:
+    circuit.force_open()
+    circuit.pin(State.CLOSED, for_s=60)
+    assert (circuit.state, circuit.why) == (State.CLOSED, Why.OPERATOR)
+    circuit.fail(3)
+    circuit.unpin()
+    assert circuit.state is State.CLOSED
+    circuit.fail(1)
+    assert (circuit.state, circuit.why) == (State.OPEN, Why.TRAFFIC)
+
+
 @given(st.floats(0, 9), st.floats(0, 1))
 def test_the_share_let_through_grows_with_the_time_since_the_return(
     elapsed_s: float, draw: float
@@ -201,6 +288,14 @@ class AnyHistory(RuleBasedStateMachine):
     def probe(self, word: str) -> None:
         getattr(self.circuit, word)()
 
+    @rule(state=st.sampled_from([State.OPEN, State.CLOSED]), for_s=st.floats(0, 8))
+    def pin(self, state: State, for_s: float) -> None:
+        self.circuit.pin(state, for_s=for_s)
+
+    @rule()
+    def unpin(self) -> None:
+        self.circuit.unpin()
+
     @invariant()
     def never_more_than_one_trial_in_flight(self) -> None:
         if self.circuit.state is State.HALF_OPEN:
@@ -216,6 +311,7 @@ class AnyHistory(RuleBasedStateMachine):
         """However it got there: an upstream that answers is used in full again."""
         for ticket in self.tickets:
             self.circuit.ignore(ticket)
+        self.circuit.unpin()
         if self.circuit.state is not State.CLOSED:
             if self.circuit.state is not State.RECOVERING:
                 self.circuit.clock.advance(POLICY.hold_max_s)
