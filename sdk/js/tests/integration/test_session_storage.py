@@ -3,27 +3,14 @@
 import asyncio
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from testkit.shopify.server import MockShopify
 
-PACKAGE = Path(__file__).resolve().parents[2] / "session-storage"
 WITHIN_S = 60.0
 TYPES = ("--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2022")
-
-
-@pytest.fixture
-def package(shopify_packages: Path, tmp_path: Path) -> Path:
-    """Beside what it stands on, as an app has it."""
-    own = tmp_path / "session-storage"
-    shutil.copytree(PACKAGE, own, ignore=shutil.ignore_patterns("node_modules"))
-    (own / "node_modules").symlink_to(shopify_packages)
-    return own
 
 
 def environ(service: Any) -> dict[str, str]:
@@ -44,21 +31,23 @@ async def said(*argv: str | Path, cwd: Path, more: Mapping[str, str] | None = No
 
 
 async def test_the_tests_of_node_pass(
-    node: str, package: Path, session_service: Any, shopify: MockShopify
+    node: str, session_storage: Path, session_service: Any, shopify: MockShopify
 ) -> None:
-    files = sorted((package / "tests").glob("*.test.js"))
+    files = sorted((session_storage / "tests").glob("*.test.js"))
     more = {**environ(session_service), "SHOPIFY_URL": shopify.url}
-    told = await said(node, "--test", *files, cwd=package, more=more)
+    told = await said(node, "--test", *files, cwd=session_storage, more=more)
     assert "# pass 0" not in told
 
 
-async def test_the_types_are_those_that_shopify_asks_for(node: str, package: Path) -> None:
-    compiler = package / "node_modules" / "typescript" / "bin" / "tsc"
-    assert await said(node, compiler, *TYPES, "tests/types.ts", cwd=package) == ""
+async def test_the_types_are_those_that_shopify_asks_for(node: str, session_storage: Path) -> None:
+    compiler = session_storage / "node_modules" / "typescript" / "bin" / "tsc"
+    assert await said(node, compiler, *TYPES, "tests/types.ts", cwd=session_storage) == ""
 
 
-async def test_the_readme_s_example_runs(node: str, package: Path, session_service: Any) -> None:
-    (code,) = re.findall(r"```js\n(.*?)```", (package / "README.md").read_text(), re.DOTALL)
-    example = package / "example.mjs"
+async def test_the_readme_s_example_runs(
+    node: str, session_storage: Path, session_service: Any
+) -> None:
+    (code,) = re.findall(r"```js\n(.*?)```", (session_storage / "README.md").read_text(), re.DOTALL)
+    example = session_storage / "example.mjs"
     example.write_text(code.replace("http://127.0.0.1:18080", session_service.url))
-    assert await said(node, example, cwd=package, more=environ(session_service)) == "0\n"
+    assert await said(node, example, cwd=session_storage, more=environ(session_service)) == "0\n"

@@ -3,6 +3,7 @@
 Nothing starts before a test asks for it. A server that cannot be had fails the test.
 """
 
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:  # a third of a second that most runs do not need
 
 RUN = pytest.StashKey[Run]()
 VHOST_BATCH = 8
+SESSION_STORAGE = ROOT / "sdk" / "js" / "session-storage"
 WORKER_INPUT = "mainstay_run"
 
 
@@ -76,7 +78,16 @@ def node() -> str:
 @pytest.fixture(scope="session")
 def shopify_packages() -> Path:
     """A `node_modules` with Shopify's own packages, in the versions that we are tested with."""
-    return nodes.installed(ROOT / "sdk" / "js" / "session-storage")
+    return nodes.installed(SESSION_STORAGE)
+
+
+@pytest.fixture
+def session_storage(shopify_packages: Path, tmp_path: Path) -> Path:
+    """Our package for Shopify's, beside what it stands on, as an app has it."""
+    own = tmp_path / "session-storage"
+    shutil.copytree(SESSION_STORAGE, own, ignore=shutil.ignore_patterns("node_modules"))
+    (own / "node_modules").symlink_to(shopify_packages)
+    return own
 
 
 @pytest.fixture(scope="session")
