@@ -9,16 +9,12 @@ import asyncpg
 import pytest
 
 from chassis.kernel import errors
-from session_service.app import DATABASE, GRANTS, USED
+from session_service.app import DATABASE, GRANTS
 from session_service.core.grants import Code, Exchange, Refresh
-from session_service.core.warming import Warming
-from session_service.loops.refresh import RefreshLoop
-from session_service.store.grants import PostgresGrants
-from session_service.store.runs import PostgresRuns
 from testkit.clock import FakeClock
+from testkit.shopify.apps import session, settings, works
 from testkit.shopify.faults import Fault
 from testkit.shopify.server import MockShopify
-from testkit.signals import eventually
 
 SHOP = "greek-olives.myshopify.com"
 ID = f"offline_{SHOP}"
@@ -29,38 +25,10 @@ DAY_MS = 86_400_000
 ADMIN = frozenset({"admin"})
 
 
-def at(shopify: MockShopify, **more: Any) -> dict[str, Any]:
-    return {
-        "shopify_api_key": shopify.api_key,
-        "shopify_api_secret": shopify.api_secret,
-        "shopify_shop_origin": shopify.origin,
-        **more,
-    }
-
-
-def session(
-    shopify: MockShopify, shop: str = SHOP, *, left_s: float = 3600, **more: Any
-) -> dict[str, Any]:
-    pair = shopify.pair(shop)
-    now_ms = int(shopify.clock.now() * 1000)
-    return {
-        "id": f"offline_{shop}",
-        "shop": shop,
-        "accessToken": pair.access.token,
-        "expires": now_ms + int(left_s * 1000),
-        "refreshToken": pair.refresh,
-        "refreshTokenExpires": now_ms + 90 * DAY_MS,
-    } | more
-
-
 async def put(service: Any, document: dict[str, Any]) -> int:
     answer = await service.call("PUT", f"/v1/sessions/{document['id']}", document)
     assert answer.status == 200, answer.raw
     return int(answer.body["version"])
-
-
-def works(shopify: MockShopify, token: str, shop: str = SHOP) -> bool:
-    return shopify.shop(shop).wallet.find(token, shopify.clock.now()) is not None
 
 
 def asked(shopify: MockShopify, shop: str | None = SHOP) -> list[str]:
@@ -68,10 +36,10 @@ def asked(shopify: MockShopify, shop: str | None = SHOP) -> list[str]:
 
 
 async def test_a_code_brings_the_first_pair(start: Any, shopify: MockShopify) -> None:
-    service = await start(**at(shopify))
+    service = await start(**settings(shopify))
     grant = Code(code=shopify.code(SHOP), state="of the browser")
     stored = await service.app[GRANTS].obtain(ID, SHOP, grant)
-    assert works(shopify, stored.tokens.access)
+    assert works(shopify, SHOP, stored.tokens.access)
     document = (await service.get(PATH)).body
     assert (document["id"], document["shop"], document["isOnline"]) == (ID, SHOP, False)
     assert document["state"] == "of the browser"
@@ -82,7 +50,7 @@ async def test_a_code_brings_the_first_pair(start: Any, shopify: MockShopify) ->
 async def test_a_code_for_a_member_of_staff_is_stored_under_their_id(
     start: Any, shopify: MockShopify
 ) -> None:
-    service = await start(**at(shopify))
+    service = await start(**settings(shopify))
     for _ in range(2):
         grant = Code(code=shopify.code(SHOP, user_id=7), is_online=True)
         await service.app[GRANTS].obtain(f"online_{SHOP}", SHOP, grant)
@@ -92,7 +60,7 @@ async def test_a_code_for_a_member_of_staff_is_stored_under_their_id(
     assert document["onlineAccessInfo"]["associated_user_scope"] == "write_products"
     assert "refreshToken" not in document
     answer = await service.get(f"{TOKEN}?mode=online&user_id=7")
-    assert works(shopify, answer.body["access_token"])
+    assert works(shopify, SHOP, answer.body["access_token"])
     listed = await service.get(f"/v1/shops/{SHOP}/sessions")
     assert [each["id"] for each in listed.body["items"]] == [f"{SHOP}_7"]
 
@@ -100,7 +68,7 @@ async def test_a_code_for_a_member_of_staff_is_stored_under_their_id(
 async def test_a_token_of_the_other_mode_is_stored_nowhere(
     start: Any, shopify: MockShopify
 ) -> None:
-    service = await start(**at(shopify))
+    service = await start(**settings(shopify))
     for code, is_online in ((shopify.code(SHOP, user_id=7), False), (shopify.code(SHOP), True)):
         with pytest.raises(errors.Unavailable):
             grant = Code(code=code, is_online=is_online)
@@ -111,20 +79,20 @@ async def test_a_token_of_the_other_mode_is_stored_nowhere(
 async def test_a_code_that_was_used_brings_nothing_and_harms_nothing(
     start: Any, shopify: MockShopify
 ) -> None:
-    service = await start(**at(shopify))
+    service = await start(**settings(shopify))
     code = shopify.code(SHOP)
     await service.app[GRANTS].obtain(ID, SHOP, Code(code=code))
     with pytest.raises(errors.Conflict) as raised:
         await service.app[GRANTS].obtain(ID, SHOP, Code(code=code))
     assert raised.value.code == "reauth_required"
     answer = await service.get(TOKEN)
-    assert works(shopify, answer.body["access_token"])
+    assert works(shopify, SHOP, answer.body["access_token"])
 
 
 async def test_an_exchange_is_left_out_when_a_good_token_is_there(
     start: Any, shopify: MockShopify
 ) -> None:
-    replicas = [await start(**at(shopify)), await start(**at(shopify))]
+    replicas = [await start(**settings(shopify)), await start(**settings(shopify))]
     await asyncio.gather(
         *(
             replica.app[GRANTS].obtain(
@@ -136,13 +104,13 @@ async def test_an_exchange_is_left_out_when_a_good_token_is_there(
     )
     assert asked(shopify) == ["exchange"]
     answer = await replicas[0].get(TOKEN)
-    assert works(shopify, answer.body["access_token"])
+    assert works(shopify, SHOP, answer.body["access_token"])
 
 
 async def test_a_session_token_that_is_not_good_is_said_to_be_so(
     start: Any, shopify: MockShopify
 ) -> None:
-    service = await start(**at(shopify))
+    service = await start(**settings(shopify))
     old = shopify.session_token(SHOP, exp=1_700_000_000, nbf=1_700_000_000)
     with pytest.raises(errors.Unauthenticated) as raised:
         await service.app[GRANTS].obtain(ID, SHOP, Exchange(session_token=old))
@@ -157,8 +125,8 @@ async def test_a_session_token_that_is_not_good_is_said_to_be_so(
 async def test_a_refused_token_is_renewed_once_for_all_who_say_so(
     start: Any, shopify: MockShopify
 ) -> None:
-    replicas = [await start(**at(shopify)), await start(**at(shopify))]
-    version = await put(replicas[0], session(shopify))
+    replicas = [await start(**settings(shopify)), await start(**settings(shopify))]
+    version = await put(replicas[0], session(shopify, SHOP))
     shopify.faults.add(Fault(delay_s=0.2))
     answers = await asyncio.gather(
         *(replicas[n % 2].post(REJECT, {"version": version}) for n in range(20))
@@ -167,16 +135,16 @@ async def test_a_refused_token_is_renewed_once_for_all_who_say_so(
     assert len({answer.body["access_token"] for answer in answers}) == 1
     assert answers[0].body["version"] > version
     assert answers[0].headers["Cache-Control"] == "no-store"
-    assert works(shopify, answers[0].body["access_token"])
+    assert works(shopify, SHOP, answers[0].body["access_token"])
     assert asked(shopify) == ["refresh"]
 
 
 async def test_a_token_is_renewed_once_in_half_a_minute_for_a_caller_who_is_wrong(
     start: Any, shopify: MockShopify, clock: FakeClock
 ) -> None:
-    service = await start(**at(shopify), clock=clock)
+    service = await start(**settings(shopify), clock=clock)
     ends = {"expires": int(clock.now().timestamp() * 1000) + 3_600_000}
-    version = await put(service, session(shopify, **ends))
+    version = await put(service, session(shopify, SHOP, **ends))
     for _ in range(5):
         answer = await service.post(REJECT, {"version": version})
         version = answer.body["version"]
@@ -190,8 +158,8 @@ async def test_a_token_is_renewed_once_in_half_a_minute_for_a_caller_who_is_wron
 async def test_another_version_than_the_stored_one_renews_nothing(
     start: Any, shopify: MockShopify
 ) -> None:
-    service = await start(**at(shopify))
-    document = session(shopify)
+    service = await start(**settings(shopify))
+    document = session(shopify, SHOP)
     version = await put(service, document)
     answer = await service.post(REJECT, {"version": version - 1})
     assert (answer.status, answer.body["version"]) == (200, version)
@@ -202,11 +170,11 @@ async def test_another_version_than_the_stored_one_renews_nothing(
 async def test_a_refused_token_that_nothing_renews_needs_the_merchant(
     start: Any, shopify: MockShopify
 ) -> None:
-    service = await start(**at(shopify))
+    service = await start(**settings(shopify))
     online = f"{SHOP}_7"
     await put(
         service,
-        session(shopify, id=online, isOnline=True, refreshToken=None)
+        session(shopify, SHOP, id=online, isOnline=True, refreshToken=None)
         | {"onlineAccessInfo": {"associated_user": {"id": 7}}},
     )
     version = (await service.get(f"{TOKEN}?mode=online&user_id=7")).body["version"]
@@ -221,12 +189,12 @@ async def test_a_refused_token_that_nothing_renews_needs_the_merchant(
 async def test_a_token_without_an_end_that_is_refused_becomes_a_pair(
     start: Any, shopify: MockShopify
 ) -> None:
-    service = await start(**at(shopify))
+    service = await start(**settings(shopify))
     version = await put(
         service, {"id": ID, "shop": SHOP, "accessToken": shopify.lasting_token(SHOP)}
     )
     answer = await service.post(REJECT, {"version": version})
-    assert works(shopify, answer.body["access_token"])
+    assert works(shopify, SHOP, answer.body["access_token"])
     assert answer.body["expires"] is not None
     assert asked(shopify) == ["migrate"]
 
@@ -234,7 +202,7 @@ async def test_a_token_without_an_end_that_is_refused_becomes_a_pair(
 async def test_a_shop_migrates_once_also_when_the_answer_is_lost(
     start: Any, shopify: MockShopify
 ) -> None:
-    replicas = [await start(**at(shopify)), await start(**at(shopify))]
+    replicas = [await start(**settings(shopify)), await start(**settings(shopify))]
     old = shopify.lasting_token(SHOP)
     await put(replicas[0], {"id": ID, "shop": SHOP, "accessToken": old, "state": "kept"})
     shopify.faults.add(Fault.lost())
@@ -244,28 +212,28 @@ async def test_a_shop_migrates_once_also_when_the_answer_is_lost(
     assert [answer.status for answer in answers] == [200, 200], answers[0].raw
     assert len({answer.body["access_token"] for answer in answers}) == 1
     assert answers[0].body["session_id"] == ID
-    assert works(shopify, answers[0].body["access_token"])
-    assert not works(shopify, old)
+    assert works(shopify, SHOP, answers[0].body["access_token"])
+    assert not works(shopify, SHOP, old)
     assert asked(shopify) == ["migrate", "migrate"]
     # Who still has the old token and puts it back does no harm.
     await put(replicas[0], {"id": ID, "shop": SHOP, "accessToken": old, "state": "kept"})
-    assert works(shopify, (await replicas[1].get(TOKEN)).body["access_token"])
+    assert works(shopify, SHOP, (await replicas[1].get(TOKEN)).body["access_token"])
 
 
 async def test_every_token_without_an_end_is_migrated_and_the_refused_are_counted(
     start: Any, shopify: MockShopify
 ) -> None:
-    service = await start(**at(shopify))
+    service = await start(**settings(shopify))
     shops = [f"shop-{n}.myshopify.com" for n in range(5)]
     for shop in shops:
         token = shopify.lasting_token(shop) if shop != shops[0] else "shpat_of_nobody"
         await put(service, {"id": f"offline_{shop}", "shop": shop, "accessToken": token})
-    await put(service, session(shopify))
+    await put(service, session(shopify, SHOP))
     answer = await service.post("/v1/maintenance/migrate", scopes=ADMIN)
     assert answer.body == {"migrated": 4, "failed": 1, "left": 0}
     for shop in shops[1:]:
         token = (await service.get(f"/v1/shops/{shop}/token")).body["access_token"]
-        assert works(shopify, token, shop)
+        assert works(shopify, shop, token)
     answer = await service.get(f"/v1/shops/{shops[0]}/token")
     assert answer.body["access_token"] == "shpat_of_nobody"
     assert (await service.post("/v1/maintenance/migrate")).status == 403
@@ -275,17 +243,17 @@ async def test_client_credentials_are_renewed_by_asking_again(
     start: Any, shopify: MockShopify
 ) -> None:
     shopify.shop(SHOP).own_organisation = True
-    service = await start(**at(shopify))
+    service = await start(**settings(shopify))
     path = f"/v1/shops/{SHOP}/client-credentials"
     for _ in range(2):
         answer = await service.post(path)
         assert answer.status == 200, answer.raw
         assert (answer.body["session_id"], answer.body["user_id"]) == (ID, None)
-        assert works(shopify, answer.body["access_token"])
+        assert works(shopify, SHOP, answer.body["access_token"])
     await service.app[DATABASE].execute("update shopify_session set expires_ms = 1")
-    other = await start(**at(shopify))
+    other = await start(**settings(shopify))
     answer = await other.get(TOKEN)
-    assert works(shopify, answer.body["access_token"])
+    assert works(shopify, SHOP, answer.body["access_token"])
     assert asked(shopify) == ["client_credentials"] * 2
     shopify.shop("foreign.myshopify.com")
     answer = await service.post("/v1/shops/foreign.myshopify.com/client-credentials")
@@ -309,8 +277,8 @@ async def test_without_an_app_at_shopify_grants_say_so(service: Any) -> None:
 async def test_grants_are_for_those_who_may_read_tokens_of_the_shop(
     start: Any, shopify: MockShopify
 ) -> None:
-    service = await start(**at(shopify))
-    await put(service, session(shopify))
+    service = await start(**settings(shopify))
+    await put(service, session(shopify, SHOP))
     for path in (REJECT, f"/v1/shops/{SHOP}/client-credentials", f"/v1/shops/{SHOP}/migrate"):
         body = {"version": 1} if path == REJECT else None
         writer = frozenset({"sessions:read", "sessions:write"})
@@ -320,115 +288,17 @@ async def test_grants_are_for_those_who_may_read_tokens_of_the_shop(
     assert asked(shopify) == []
 
 
-async def test_what_is_in_use_is_renewed_before_anybody_waits(
-    start: Any, shopify: MockShopify, clock: FakeClock
-) -> None:
-    service = await start(**at(shopify), clock=clock)
-    now_ms = int(clock.now().timestamp() * 1000)
-    used, idle = SHOP, "idle.myshopify.com"
-    for shop in (used, idle):
-        await put(service, session(shopify, shop, expires=now_ms + 3_600_000))
-    before = (await service.get(TOKEN)).body
-    loop = RefreshLoop(service.app[GRANTS], service.app[USED])
-    clock.advance(3_600 - 601)
-    await loop.run_once()
-    assert asked(shopify, None) == []
-    clock.advance(601 - 301)
-    await loop.run_once()
-    await loop.run_once()
-    assert asked(shopify, None) == ["refresh"]
-    after = (await service.get(TOKEN)).body
-    assert after["access_token"] != before["access_token"]
-    assert asked(shopify, used) == ["refresh"]
-
-
-async def test_what_nobody_used_for_an_hour_is_left_alone(
-    start: Any, shopify: MockShopify, clock: FakeClock
-) -> None:
-    service = await start(**at(shopify), clock=clock)
-    now_ms = int(clock.now().timestamp() * 1000)
-    await put(service, session(shopify, expires=now_ms + 5_400_000))
-    assert (await service.get(TOKEN)).status == 200
-    clock.advance(5_300)
-    await RefreshLoop(service.app[GRANTS], service.app[USED]).run_once()
-    assert asked(shopify) == []
-
-
-async def warming(service: Any, clock: FakeClock) -> Warming:
-    """Once the service's own loop has had its turn."""
-    database = service.app[DATABASE]
-
-    async def had_its_turn() -> bool:
-        finished = "select 1 from periodic_run where name = 'keep_warm' and finished_at is not null"
-        return bool(await database.fetchval(finished))
-
-    await eventually(had_its_turn)
-    return Warming(
-        grants=service.app[GRANTS],
-        store=PostgresGrants(database),
-        runs=PostgresRuns(database),
-        clock=clock,
-    )
-
-
-async def test_idle_pairs_are_kept_warm_each_in_its_hour_of_the_day(
-    start: Any, shopify: MockShopify, clock: FakeClock
-) -> None:
-    service = await start(**at(shopify), clock=clock)
-    warm = await warming(service, clock)
-    now_ms = int(clock.now().timestamp() * 1000)
-    shops = [f"shop-{n}.myshopify.com" for n in range(30)]
-    for shop in shops:
-        ends = {"refreshTokenExpires": now_ms + 29 * DAY_MS, "expires": now_ms}
-        await put(service, session(shopify, shop, **ends))
-    far = {"refreshTokenExpires": now_ms + 31 * DAY_MS, "expires": now_ms}
-    await put(service, session(shopify, "far.myshopify.com", **far))
-    per_hour = []
-    for _ in range(24):
-        per_hour.append(await warm.now())
-        clock.advance(3600)
-    assert sum(per_hour) == 30
-    assert max(per_hour) < 10
-    assert asked(shopify, "far.myshopify.com") == []
-
-
-async def test_pairs_near_their_end_do_not_wait_for_their_hour(
-    start: Any, shopify: MockShopify, clock: FakeClock
-) -> None:
-    service = await start(**at(shopify), clock=clock)
-    warm = await warming(service, clock)
-    now_ms = int(clock.now().timestamp() * 1000)
-    shops = [f"shop-{n}.myshopify.com" for n in range(6)]
-    for shop in shops:
-        await put(service, session(shopify, shop, refreshTokenExpires=now_ms + 6 * DAY_MS))
-    shopify.uninstall(shops[0])
-    assert await warm.now() == 5
-    assert len(asked(shopify, None)) == 6
-    assert await warm.now() == 0
-
-
-async def test_an_hour_of_keeping_warm_is_one_replicas(
-    start: Any, shopify: MockShopify, clock: FakeClock
-) -> None:
-    one, other = await start(**at(shopify), clock=clock), await start(**at(shopify), clock=clock)
-    turns = [await warming(replica, clock) for replica in (one, other)]
-    assert [await turn.when_due() for turn in turns] == [None, None]
-    await one.app[DATABASE].execute("delete from periodic_run")
-    done = await asyncio.gather(*(turn.when_due() for turn in turns))
-    assert sorted(done, key=str) == [0, None]
-
-
 async def test_what_happened_to_tokens_is_told_without_them(
     start: Any, shopify: MockShopify, database: str
 ) -> None:
-    service = await start(**at(shopify))
+    service = await start(**settings(shopify))
     engine = service.app[GRANTS]
     await engine.obtain(ID, SHOP, Code(code=shopify.code(SHOP)))
     first = await engine._find(ID)
     await engine.obtain(ID, SHOP, Refresh(over_gen=first.session.gen))
     shopify.uninstall(SHOP)
     await service.app[DATABASE].execute("update shopify_session set expires_ms = 1")
-    assert (await (await start(**at(shopify))).get(TOKEN)).status == 409
+    assert (await (await start(**settings(shopify))).get(TOKEN)).status == 409
     connection = await asyncpg.connect(database, timeout=10)
     try:
         rows = await connection.fetch('select kind, "grant", reason from token_event order by id')
@@ -448,8 +318,8 @@ async def test_a_pair_is_tried_a_month_after_it_was_replaced_and_not_longer(
     start: Any, shopify: MockShopify, clock: FakeClock
 ) -> None:
     clock.advance(time.time() - clock.now().timestamp())
-    service = await start(**at(shopify), clock=clock)
-    await put(service, session(shopify, left_s=0))
+    service = await start(**settings(shopify), clock=clock)
+    await put(service, session(shopify, SHOP, left_s=0))
     assert (await service.get(TOKEN)).status == 200
     clock.advance(timedelta(days=31).total_seconds())
     shopify.uninstall(SHOP)

@@ -3,7 +3,6 @@ stored is always the one that Shopify takes.
 """
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from chassis.kernel import errors
 from session_service.app import DATABASE, GRANTS, SETTINGS
 from session_service.core.grants import Exchange, Grant, Refresh
 from testkit.faults import TcpProxy
+from testkit.shopify.apps import is_live, session, settings
 from testkit.shopify.faults import Fault
 from testkit.shopify.rules import Retry
 from testkit.shopify.server import MockShopify
@@ -30,30 +30,6 @@ def retry(request: pytest.FixtureRequest, shopify: MockShopify) -> Retry:
     return shopify.rules.retry
 
 
-def at(shopify: MockShopify, **more: Any) -> dict[str, Any]:
-    return {
-        "shopify_api_key": shopify.api_key,
-        "shopify_api_secret": shopify.api_secret,
-        "shopify_shop_origin": shopify.origin,
-        **more,
-    }
-
-
-def session(shopify: MockShopify, shop: str = SHOP, **more: Any) -> dict[str, Any]:
-    """A pair whose access token has just ended."""
-    pair = shopify.pair(shop)
-    now_ms = int(time.time() * 1000)
-    return {
-        "id": f"offline_{shop}",
-        "shop": shop,
-        "scope": pair.access.scope,
-        "accessToken": pair.access.token,
-        "expires": now_ms,
-        "refreshToken": pair.refresh,
-        "refreshTokenExpires": now_ms + 90 * DAY_MS,
-    } | more
-
-
 async def put(service: Any, document: dict[str, Any]) -> int:
     answer = await service.call("PUT", f"/v1/sessions/{document['id']}", document)
     assert answer.status == 200, answer.raw
@@ -67,14 +43,6 @@ async def stored(service: Any, shop: str = SHOP) -> dict[str, Any]:
     return document
 
 
-def is_live(shopify: MockShopify, document: dict[str, Any], shop: str = SHOP) -> bool:
-    """Does Shopify take both tokens of the pair?"""
-    wallet, now = shopify.shop(shop).wallet, shopify.clock.now()
-    pair = wallet.pairs.get(document["refreshToken"])
-    has_access = wallet.find(document["accessToken"], now) is not None
-    return has_access and pair is not None and not pair.revoked and pair.refreshed_at is None
-
-
 def exchange(shopify: MockShopify, shop: str = SHOP) -> Exchange:
     return Exchange(session_token=shopify.session_token(shop), is_forced=True)
 
@@ -83,7 +51,7 @@ async def test_two_exchanges_that_cross_store_the_pair_that_lives(
     start: Any, shopify: MockShopify
 ) -> None:
     """The first answer would arrive last, with a pair that the second has revoked."""
-    replicas = [await start(**at(shopify)), await start(**at(shopify))]
+    replicas = [await start(**settings(shopify)), await start(**settings(shopify))]
     shopify.faults.add(Fault(after=True, delay_s=0.4))
     asked = [replica.app[GRANTS].obtain(ID, SHOP, exchange(shopify)) for replica in replicas]
     await asyncio.gather(*asked)
@@ -94,13 +62,13 @@ async def test_two_exchanges_that_cross_store_the_pair_that_lives(
 async def test_exchanges_a_refresh_and_stale_puts_at_once_lock_no_shop_out(
     start: Any, shopify: MockShopify
 ) -> None:
-    replicas = [await start(**at(shopify)), await start(**at(shopify))]
+    replicas = [await start(**settings(shopify)), await start(**settings(shopify))]
     shops = [f"shop-{n}.myshopify.com" for n in range(12)]
     shopify.faults.add(*(Fault(after=True, delay_s=0.02 * (n % 5)) for n in range(36)))
 
     async def storm(shop: str) -> None:
         one, other = (replica.app[GRANTS] for replica in replicas)
-        name, document = f"offline_{shop}", session(shopify, shop)
+        name, document = f"offline_{shop}", session(shopify, shop, left_s=0)
         await put(replicas[0], document)
         await asyncio.gather(
             one.obtain(name, shop, exchange(shopify, shop)),
@@ -111,7 +79,7 @@ async def test_exchanges_a_refresh_and_stale_puts_at_once_lock_no_shop_out(
         )
 
     await asyncio.gather(*(storm(shop) for shop in shops))
-    dead = [s for s in shops if not is_live(shopify, await stored(replicas[0], s), s)]
+    dead = [s for s in shops if not is_live(shopify, await stored(replicas[0], s))]
     assert dead == []
 
 
@@ -123,8 +91,8 @@ async def _late(work: Any, seconds: float) -> None:
 async def test_a_stale_put_keeps_the_pair_and_replaces_the_rest(
     start: Any, shopify: MockShopify
 ) -> None:
-    service = await start(**at(shopify))
-    document = session(shopify, state="one")
+    service = await start(**settings(shopify))
+    document = session(shopify, SHOP, left_s=0, state="one")
     await put(service, document)
     assert (await service.get(TOKEN)).status == 200
     renewed = await stored(service)
@@ -141,15 +109,15 @@ async def test_a_stale_put_keeps_the_pair_and_replaces_the_rest(
 async def test_a_pair_is_known_as_stale_after_many_others_and_another_key(
     start: Any, shopify: MockShopify
 ) -> None:
-    service = await start(**at(shopify))
-    first = session(shopify)
+    service = await start(**settings(shopify))
+    first = session(shopify, SHOP)
     await put(service, first)
     engine = service.app[GRANTS]
     for _ in range(5):
         before = await engine._find(ID)
         await engine.obtain(ID, SHOP, Refresh(over_gen=before.session.gen))
     keys = service.app[SETTINGS].session_keys.get_secret_value()
-    newer = await start(**at(shopify), session_keys=f"k2:{crypto.new_key()},{keys}")
+    newer = await start(**settings(shopify), session_keys=f"k2:{crypto.new_key()},{keys}")
     await put(newer, first)
     assert is_live(shopify, await stored(newer))
 
@@ -157,10 +125,10 @@ async def test_a_pair_is_known_as_stale_after_many_others_and_another_key(
 async def test_a_pair_that_nobody_knows_replaces_and_the_old_one_is_kept_behind_it(
     start: Any, shopify: MockShopify
 ) -> None:
-    service = await start(**at(shopify))
-    first = session(shopify)
+    service = await start(**settings(shopify))
+    first = session(shopify, SHOP)
     await put(service, first)
-    second = session(shopify)
+    second = session(shopify, SHOP)
     await put(service, second)
     held = await service.app[GRANTS]._find(ID)
     assert (await stored(service))["accessToken"] == second["accessToken"]
@@ -174,8 +142,8 @@ async def test_a_pair_that_nobody_knows_replaces_and_the_old_one_is_kept_behind_
 async def test_a_winner_that_froze_neither_overwrites_nor_is_believed(
     start: Any, shopify: MockShopify, renews: bool
 ) -> None:
-    frozen, other = await start(**at(shopify)), await start(**at(shopify))
-    await put(frozen, session(shopify))
+    frozen, other = await start(**settings(shopify)), await start(**settings(shopify))
+    await put(frozen, session(shopify, SHOP, left_s=0))
     thawed = asyncio.Event()
     shopify.faults.add(Fault(after=True, hold=thawed))
 
@@ -196,8 +164,8 @@ async def test_a_winner_that_froze_neither_overwrites_nor_is_believed(
 async def test_who_lost_the_lease_does_not_commit_before_its_new_owner(
     start: Any, shopify: MockShopify
 ) -> None:
-    frozen, other = await start(**at(shopify)), await start(**at(shopify))
-    await put(frozen, session(shopify))
+    frozen, other = await start(**settings(shopify)), await start(**settings(shopify))
+    await put(frozen, session(shopify, SHOP, left_s=0))
     thawed, answered = asyncio.Event(), asyncio.Event()
     shopify.faults.add(Fault(after=True, hold=thawed), Fault(after=True, hold=answered))
     first = asyncio.create_task(frozen.app[GRANTS].obtain(ID, SHOP, Refresh()))
@@ -218,9 +186,9 @@ async def test_a_lease_that_may_be_anothers_asks_nothing_more(
     start: Any, shopify: MockShopify, clock: Any
 ) -> None:
     """Between two tries it froze for longer than its lease lasts."""
-    service = await start(**at(shopify), clock=clock)
+    service = await start(**settings(shopify), clock=clock)
     ends_ms = int(clock.now().timestamp() * 1000)
-    await put(service, session(shopify, expires=ends_ms))
+    await put(service, session(shopify, SHOP, expires=ends_ms))
     shopify.faults.add(Fault.answers(503, times=3))
     asking = asyncio.create_task(service.get(TOKEN))
     await eventually(lambda: len(shopify.called("token")) == 1)
@@ -234,9 +202,9 @@ async def test_postgres_away_during_the_commit_costs_nothing(
     start: Any, shopify: MockShopify, database: str
 ) -> None:
     async with TcpProxy.before(database) as proxy:
-        service = await start(**at(shopify), database_url=proxy.url(database))
-        whole = await start(**at(shopify))
-        document = session(shopify)
+        service = await start(**settings(shopify), database_url=proxy.url(database))
+        whole = await start(**settings(shopify))
+        document = session(shopify, SHOP, left_s=0)
         await put(service, document)
         answered = asyncio.Event()
         shopify.faults.add(Fault(after=True, hold=answered))
@@ -256,8 +224,8 @@ async def test_without_postgres_nothing_is_renewed(
     start: Any, shopify: MockShopify, database: str
 ) -> None:
     async with TcpProxy.before(database) as proxy:
-        service = await start(**at(shopify), database_url=proxy.url(database))
-        await put(service, session(shopify))
+        service = await start(**settings(shopify), database_url=proxy.url(database))
+        await put(service, session(shopify, SHOP, left_s=0))
         await proxy.refuses()
         answer = await service.get(TOKEN)
         assert (answer.status, answer.body["code"]) == (503, "database_unavailable")
@@ -269,7 +237,7 @@ async def test_who_installs_again_is_not_undone_by_a_late_uninstall(
 ) -> None:
     """Granted and told of by the same clock, which is an hour ahead of ours."""
     shopify.clock.advance(3600)
-    service = await start(**at(shopify))
+    service = await start(**settings(shopify))
     await service.app[GRANTS].obtain(ID, SHOP, exchange(shopify))
     uninstalled_at = shopify.clock.iso()[:26] + "Z"
     shopify.uninstall(SHOP)
@@ -285,7 +253,7 @@ async def test_who_installs_again_is_not_undone_by_a_late_uninstall(
 
 
 async def test_versions_never_come_again(start: Any, shopify: MockShopify) -> None:
-    service = await start(**at(shopify))
+    service = await start(**settings(shopify))
     seen = []
     for _ in range(3):
         session_ = await service.app[GRANTS].obtain(ID, SHOP, exchange(shopify))
@@ -298,8 +266,8 @@ async def test_versions_never_come_again(start: Any, shopify: MockShopify) -> No
 async def test_other_changes_of_a_session_do_not_disturb_its_renewal(
     start: Any, shopify: MockShopify
 ) -> None:
-    service = await start(**at(shopify))
-    document = session(shopify)
+    service = await start(**settings(shopify))
+    document = session(shopify, SHOP, left_s=0)
     await put(service, document)
     answered = asyncio.Event()
     shopify.faults.add(Fault(after=True, hold=answered))
@@ -316,13 +284,13 @@ async def test_other_changes_of_a_session_do_not_disturb_its_renewal(
 async def test_a_pair_that_was_put_meanwhile_wins_over_a_renewal(
     start: Any, shopify: MockShopify
 ) -> None:
-    service = await start(**at(shopify))
-    await put(service, session(shopify))
+    service = await start(**settings(shopify))
+    await put(service, session(shopify, SHOP, left_s=0))
     answered = asyncio.Event()
     shopify.faults.add(Fault(after=True, hold=answered))
     asking = asyncio.create_task(service.get(TOKEN))
     await eventually(lambda: len(shopify.called("token")) == 1)
-    newer = session(shopify, expires=int(time.time() * 1000) + 3_600_000)
+    newer = session(shopify, SHOP)
     await put(service, newer)
     answered.set()
     assert (await asking).body["access_token"] == newer["accessToken"]

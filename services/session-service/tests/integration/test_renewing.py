@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from session_service.app import DATABASE
+from testkit.shopify.apps import session, settings, works
 from testkit.shopify.faults import Fault
 from testkit.shopify.rules import Dead, Era, Retry
 from testkit.shopify.server import MockShopify
@@ -23,41 +24,10 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def at(shopify: MockShopify, **more: Any) -> dict[str, Any]:
-    """The settings of an app at this Shopify."""
-    return {
-        "shopify_api_key": shopify.api_key,
-        "shopify_api_secret": shopify.api_secret,
-        "shopify_shop_origin": shopify.origin,
-        "shopify_app_url": "https://app.example.com",
-        **more,
-    }
-
-
-def session(shopify: MockShopify, shop: str = SHOP, *, left_s: float = 0, **more: Any) -> Any:
-    """A pair of Shopify's, as an app would put it."""
-    pair = shopify.pair(shop)
-    return {
-        "id": f"offline_{shop}",
-        "shop": shop,
-        "state": "",
-        "isOnline": False,
-        "scope": pair.access.scope,
-        "accessToken": pair.access.token,
-        "expires": now_ms() + int(left_s * 1000),
-        "refreshToken": pair.refresh,
-        "refreshTokenExpires": now_ms() + 90 * DAY_MS,
-    } | more
-
-
 async def put(service: Any, document: Any) -> int:
     answer = await service.call("PUT", f"/v1/sessions/{document['id']}", document)
     assert answer.status == 200, answer.raw
     return int(answer.body["version"])
-
-
-def works(shopify: MockShopify, token: str, shop: str = SHOP) -> bool:
-    return shopify.shop(shop).wallet.find(token, shopify.clock.now()) is not None
 
 
 def refreshes(shopify: MockShopify, shop: str = SHOP) -> int:
@@ -76,11 +46,11 @@ def retry(request: pytest.FixtureRequest, shopify: MockShopify) -> Retry:
 
 
 async def test_a_token_that_has_ended_is_renewed(start: Any, shopify: MockShopify) -> None:
-    service = await start(**at(shopify))
-    version = await put(service, session(shopify))
+    service = await start(**settings(shopify))
+    version = await put(service, session(shopify, SHOP, left_s=0))
     answer = await service.get(TOKEN)
     assert answer.status == 200, answer.raw
-    assert works(shopify, answer.body["access_token"])
+    assert works(shopify, SHOP, answer.body["access_token"])
     assert answer.body["version"] > version
     assert answer.headers["Cache-Control"] == "no-store"
     assert 3_500_000 < answer.body["expires"] - now_ms() <= 3_600_000
@@ -95,13 +65,13 @@ async def test_a_token_that_has_ended_is_renewed(start: Any, shopify: MockShopif
 async def test_200_callers_on_two_replicas_are_one_refresh(
     start: Any, shopify: MockShopify
 ) -> None:
-    replicas = [await start(**at(shopify)), await start(**at(shopify))]
-    await put(replicas[0], session(shopify))
+    replicas = [await start(**settings(shopify)), await start(**settings(shopify))]
+    await put(replicas[0], session(shopify, SHOP, left_s=0))
     shopify.faults.add(Fault(delay_s=0.3))
     answers = await asyncio.gather(*(replicas[n % 2].get(TOKEN) for n in range(200)))
     assert {answer.status for answer in answers} == {200}
     assert len({answer.body["access_token"] for answer in answers}) == 1
-    assert works(shopify, answers[0].body["access_token"])
+    assert works(shopify, SHOP, answers[0].body["access_token"])
     assert refreshes(shopify) == 1
 
 
@@ -111,12 +81,12 @@ async def test_an_answer_that_is_lost_is_asked_for_again(
     start: Any, shopify: MockShopify, era: Era
 ) -> None:
     shopify.rules.era = era
-    service = await start(**at(shopify))
-    await put(service, session(shopify))
+    service = await start(**settings(shopify))
+    await put(service, session(shopify, SHOP, left_s=0))
     shopify.faults.add(Fault.lost(times=2))
     answer = await service.get(TOKEN)
     assert answer.status == 200, answer.raw
-    assert works(shopify, answer.body["access_token"])
+    assert works(shopify, SHOP, answer.body["access_token"])
     assert refreshes(shopify) == 3
 
 
@@ -124,15 +94,15 @@ async def test_an_answer_that_is_lost_is_asked_for_again(
 async def test_what_was_lost_for_good_comes_back_with_the_same_refresh_token(
     start: Any, shopify: MockShopify
 ) -> None:
-    service = await start(**at(shopify))
-    await put(service, session(shopify))
+    service = await start(**settings(shopify))
+    await put(service, session(shopify, SHOP, left_s=0))
     shopify.faults.add(Fault.lost(times=3))
     answer = await service.get(TOKEN)
     assert (answer.status, answer.body["code"]) == (503, "upstream_unavailable")
     await forget_back_off(service)
     answer = await service.get(TOKEN)
     assert answer.status == 200, answer.raw
-    assert works(shopify, answer.body["access_token"])
+    assert works(shopify, SHOP, answer.body["access_token"])
 
 
 @pytest.mark.usefixtures("retry")
@@ -140,12 +110,12 @@ async def test_what_was_lost_for_good_comes_back_with_the_same_refresh_token(
 async def test_an_answer_that_lacks_what_was_there_is_asked_for_again(
     start: Any, shopify: MockShopify, fields: tuple[str, ...]
 ) -> None:
-    service = await start(**at(shopify))
-    await put(service, session(shopify))
+    service = await start(**settings(shopify))
+    await put(service, session(shopify, SHOP, left_s=0))
     shopify.faults.add(Fault.lacks(*fields))
     answer = await service.get(TOKEN)
     assert refreshes(shopify) == 2
-    assert works(shopify, answer.body["access_token"])
+    assert works(shopify, SHOP, answer.body["access_token"])
     newest = shopify.shop(SHOP).wallet.newest
     assert newest is not None
     assert (await service.get(PATH)).body["refreshToken"] == newest.refresh
@@ -153,14 +123,14 @@ async def test_an_answer_that_lacks_what_was_there_is_asked_for_again(
 
 @pytest.mark.usefixtures("retry")
 async def test_what_answers_lack_is_never_erased(start: Any, shopify: MockShopify) -> None:
-    service = await start(**at(shopify))
-    document = session(shopify)
+    service = await start(**settings(shopify))
+    document = session(shopify, SHOP, left_s=0)
     await put(service, document)
     shopify.faults.add(
         Fault.lacks("refresh_token", "refresh_token_expires_in", "expires_in", "scope", times=2)
     )
     answer = await service.get(TOKEN)
-    assert works(shopify, answer.body["access_token"])
+    assert works(shopify, SHOP, answer.body["access_token"])
     assert 3_500_000 < answer.body["expires"] - now_ms() <= 3_600_000
     stored = (await service.get(PATH)).body
     for kept in ("refreshToken", "refreshTokenExpires", "scope"):
@@ -173,8 +143,8 @@ async def test_a_dead_refresh_token_means_that_the_shop_must_come_again(
     start: Any, shopify: MockShopify, dead: Dead, status: int
 ) -> None:
     shopify.rules.dead_refresh, shopify.rules.dead_refresh_status = dead, status
-    service = await start(**at(shopify))
-    await put(service, session(shopify))
+    service = await start(**settings(shopify))
+    await put(service, session(shopify, SHOP, left_s=0))
     shopify.uninstall(SHOP)
     for _ in range(2):
         answer = await service.get(TOKEN)
@@ -184,7 +154,7 @@ async def test_a_dead_refresh_token_means_that_the_shop_must_come_again(
     assert refreshes(shopify) == 1
     assert (await service.get(PATH)).status == 200
     shopify.install(SHOP)
-    await put(service, session(shopify, left_s=3600))
+    await put(service, session(shopify, SHOP, left_s=3600))
     assert (await service.get(TOKEN)).status == 200
 
 
@@ -192,15 +162,15 @@ async def test_the_refresh_token_before_the_current_one_is_tried_too(
     start: Any, shopify: MockShopify
 ) -> None:
     """A pair that was lost between Shopify and us, whoever asked for it."""
-    service = await start(**at(shopify))
-    await put(service, session(shopify))
+    service = await start(**settings(shopify))
+    await put(service, session(shopify, SHOP, left_s=0))
     assert (await service.get(TOKEN)).status == 200
     stored = (await service.get(PATH)).body
     lost = shopify.shop(SHOP).wallet.refresh(stored["refreshToken"], "x", shopify.clock.now())
     await put(service, stored | {"refreshToken": "shprt_of_nobody", "expires": now_ms()})
     answer = await service.get(TOKEN)
     assert answer.status == 200, answer.raw
-    assert works(shopify, answer.body["access_token"])
+    assert works(shopify, SHOP, answer.body["access_token"])
     assert lost.refresh
 
 
@@ -208,8 +178,8 @@ async def test_the_refresh_token_before_the_current_one_is_tried_too(
 async def test_a_frozen_shop_is_left_alone_and_keeps_its_session(
     start: Any, shopify: MockShopify, standing: Standing
 ) -> None:
-    service = await start(**at(shopify))
-    await put(service, session(shopify))
+    service = await start(**settings(shopify))
+    await put(service, session(shopify, SHOP, left_s=0))
     shopify.shop(SHOP).standing = standing
     for _ in range(2):
         answer = await service.get(TOKEN)
@@ -224,8 +194,8 @@ async def test_a_frozen_shop_is_left_alone_and_keeps_its_session(
 async def test_a_shop_that_is_gone_is_asked_three_times_over_a_day(
     start: Any, shopify: MockShopify, standing: Standing
 ) -> None:
-    service = await start(**at(shopify))
-    await put(service, session(shopify))
+    service = await start(**settings(shopify))
+    await put(service, session(shopify, SHOP, left_s=0))
     shopify.shop(SHOP).standing = standing
     for _ in range(2):
         assert (await service.get(TOKEN)).body["code"] == "shop_unavailable"
@@ -239,8 +209,8 @@ async def test_a_shop_that_is_gone_is_asked_three_times_over_a_day(
 async def test_errors_of_shopifys_are_repeated_and_cost_no_session(
     start: Any, shopify: MockShopify, status: int
 ) -> None:
-    service = await start(**at(shopify))
-    await put(service, session(shopify))
+    service = await start(**settings(shopify))
+    await put(service, session(shopify, SHOP, left_s=0))
     shopify.faults.add(Fault.answers(status, times=3))
     answer = await service.get(TOKEN)
     assert (answer.status, answer.body["code"]) == (503, "upstream_unavailable")
@@ -255,8 +225,8 @@ async def test_errors_of_shopifys_are_repeated_and_cost_no_session(
 
 
 async def test_a_page_in_place_of_an_answer_is_no_pair(start: Any, shopify: MockShopify) -> None:
-    service = await start(**at(shopify))
-    await put(service, session(shopify))
+    service = await start(**settings(shopify))
+    await put(service, session(shopify, SHOP, left_s=0))
     shopify.faults.add(Fault.answers(200), Fault.answers(200, body="[1]"))
     answer = await service.get(TOKEN)
     assert (answer.status, refreshes(shopify)) == (200, 3)
@@ -265,8 +235,8 @@ async def test_a_page_in_place_of_an_answer_is_no_pair(start: Any, shopify: Mock
 async def test_a_token_that_lives_is_handed_out_while_shopify_fails(
     start: Any, shopify: MockShopify
 ) -> None:
-    service = await start(**at(shopify))
-    document = session(shopify, left_s=200)
+    service = await start(**settings(shopify))
+    document = session(shopify, SHOP, left_s=200)
     await put(service, document)
     shopify.faults.add(Fault.answers(503, times=3))
     for _ in range(3):
@@ -276,8 +246,8 @@ async def test_a_token_that_lives_is_handed_out_while_shopify_fails(
 
 
 async def test_a_token_that_lives_is_not_waited_for(start: Any, shopify: MockShopify) -> None:
-    service = await start(**at(shopify))
-    document = session(shopify, left_s=200)
+    service = await start(**settings(shopify))
+    document = session(shopify, SHOP, left_s=200)
     await put(service, document)
     answered = asyncio.Event()
     shopify.faults.add(Fault(hold=answered))
@@ -289,13 +259,13 @@ async def test_a_token_that_lives_is_not_waited_for(start: Any, shopify: MockSho
 
 
 async def test_min_ttl_renews_what_would_live_shorter(start: Any, shopify: MockShopify) -> None:
-    service = await start(**at(shopify))
-    document = session(shopify, left_s=600)
+    service = await start(**settings(shopify))
+    document = session(shopify, SHOP, left_s=600)
     await put(service, document)
     assert (await service.get(TOKEN)).body["access_token"] == document["accessToken"]
     answer = await service.get(f"{TOKEN}?min_ttl=900")
     assert answer.body["access_token"] != document["accessToken"]
-    assert works(shopify, answer.body["access_token"])
+    assert works(shopify, SHOP, answer.body["access_token"])
     assert refreshes(shopify) == 1
     assert (await service.get(f"{TOKEN}?min_ttl=3001")).status == 422
 
@@ -303,11 +273,11 @@ async def test_min_ttl_renews_what_would_live_shorter(start: Any, shopify: MockS
 async def test_both_secrets_are_taken_while_one_is_rotated(
     start: Any, shopify: MockShopify
 ) -> None:
-    settings = at(
+    given = settings(
         shopify, shopify_api_secret="shpss_new", shopify_api_secret_old=shopify.api_secret
     )
-    service = await start(**settings)
-    await put(service, session(shopify))
+    service = await start(**given)
+    await put(service, session(shopify, SHOP, left_s=0))
     assert (await service.get(TOKEN)).status == 200
     assert refreshes(shopify) == 2
 
@@ -315,17 +285,17 @@ async def test_both_secrets_are_taken_while_one_is_rotated(
 async def test_when_every_shop_fails_it_is_the_configuration(
     start: Any, shopify: MockShopify
 ) -> None:
-    service = await start(**at(shopify, shopify_api_secret="shpss_wrong"))
+    service = await start(**settings(shopify, shopify_api_secret="shpss_wrong"))
     shops = [f"shop-{n}.myshopify.com" for n in range(6)]
     for shop in shops:
-        await put(service, session(shopify, shop))
+        await put(service, session(shopify, shop, left_s=0))
     for shop in shops:
         answer = await service.get(f"/v1/shops/{shop}/token")
         assert (answer.status, answer.body["code"]) == (503, "upstream_unavailable")
     assert len(shopify.called("token")) == 3
     for shop in shops:
         assert (await service.get(f"/v1/sessions/offline_{shop}")).status == 200
-    healthy = await start(**at(shopify))
+    healthy = await start(**settings(shopify))
     await forget_back_off(healthy)
     assert (await healthy.get(f"/v1/shops/{shops[0]}/token")).status == 200
 
@@ -334,9 +304,9 @@ async def test_one_shop_that_shopify_does_not_know_stops_no_other(
     start: Any, shopify: MockShopify
 ) -> None:
     shopify.rules.uninstalled_is_invalid_client = True
-    service = await start(**at(shopify))
-    await put(service, session(shopify))
-    await put(service, session(shopify, "other.myshopify.com"))
+    service = await start(**settings(shopify))
+    await put(service, session(shopify, SHOP, left_s=0))
+    await put(service, session(shopify, "other.myshopify.com", left_s=0))
     shopify.uninstall(SHOP)
     for _ in range(5):
         await forget_back_off(service)
@@ -345,8 +315,8 @@ async def test_one_shop_that_shopify_does_not_know_stops_no_other(
 
 
 async def test_a_shop_that_is_none_is_never_called(start: Any, shopify: MockShopify) -> None:
-    service = await start(**at(shopify))
-    await put(service, session(shopify, "evil.example.com"))
+    service = await start(**settings(shopify))
+    await put(service, session(shopify, "evil.example.com", left_s=0))
     answer = await service.get("/v1/shops/evil.example.com/token")
     assert (answer.status, answer.body["code"]) == (422, "invalid_shop")
     assert not shopify.called("token")
@@ -357,19 +327,19 @@ async def test_clocks_that_differ_by_ten_seconds_do_no_harm(
     start: Any, shopify: MockShopify, ahead_s: int
 ) -> None:
     shopify.clock.advance(ahead_s)
-    service = await start(**at(shopify))
-    await put(service, session(shopify))
+    service = await start(**settings(shopify))
+    await put(service, session(shopify, SHOP, left_s=0))
     answer = await service.get(TOKEN)
     good_s = answer.body["expires"] / 1000 - time.time() - 300
     shopify.clock.advance(good_s)
-    assert works(shopify, answer.body["access_token"])
+    assert works(shopify, SHOP, answer.body["access_token"])
 
 
 async def test_a_session_that_was_deleted_meanwhile_does_not_come_back(
     start: Any, shopify: MockShopify
 ) -> None:
-    service = await start(**at(shopify))
-    await put(service, session(shopify))
+    service = await start(**settings(shopify))
+    await put(service, session(shopify, SHOP, left_s=0))
     answered = asyncio.Event()
     shopify.faults.add(Fault(after=True, hold=answered))
     asking = asyncio.create_task(service.get(TOKEN))
