@@ -13,7 +13,8 @@ from typing import Any
 QUOTED = 200
 _WORD = re.compile("[a-z_]{1,64}")
 _TAG = re.compile("<[^>]*>")
-_SECRET = re.compile(r"[A-Za-z0-9_.=+/-]{16,}")
+# Whatever is long and no plain word.
+_SECRET = re.compile(r"(?<!\S)(?![A-Z]?[a-z_]+[.,:;!]?(?!\S))\S{8,}")
 
 
 class Verdict(StrEnum):
