@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 import aiohttp
@@ -17,6 +17,7 @@ from session_service.core.answers import Reply
 PATH = "/admin/oauth/access_token"
 ANSWER_S = 5.0
 MAX_ANSWER_BYTES = 64 * 1024
+REST_OF_SECOND = timedelta(microseconds=999_999)
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
@@ -46,17 +47,20 @@ class ShopifyTokens:
             return Reply(
                 status=answer.status,
                 body=bytes(said),
-                date=_moment(answer.headers.get("Date", "")),
+                date=moment_of(answer.headers.get("Date", ""), came=datetime.now(UTC)),
                 retry_after_s=_retry_after_s(answer.headers.get("Retry-After", "")),
             )
 
 
-def _moment(text: str) -> datetime | None:
+def moment_of(told: str, *, came: datetime) -> datetime | None:
+    """When it was, by Shopify's clock. It tells whole seconds; where in that one, our clock knows
+    as far as the two agree: an uninstallation is told to the nanosecond."""
     try:
-        moment = parsedate_to_datetime(text)
+        second = parsedate_to_datetime(told)
     except (TypeError, ValueError):
         return None
-    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    second = second.replace(tzinfo=second.tzinfo or UTC).astimezone(UTC)
+    return min(max(came, second), second + REST_OF_SECOND)
 
 
 def _retry_after_s(text: str) -> float | None:
