@@ -168,10 +168,10 @@ class Transport:
             try:
                 return await once()
             except (aiohttp.ClientError, OSError) as lost:
+                # Not from it: it may hold the request, and with it the key.
                 error: errors.ApiError = errors.Unavailable(
                     f"{type(lost).__name__}: {lost}", code="no_answer"
                 )
-                error.__cause__ = lost
             except errors.ApiError as told:
                 if told.status not in RETRIED or (told.retry_after_s or 0) > MAX_RETRY_AFTER_S:
                     raise
