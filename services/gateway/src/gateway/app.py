@@ -65,6 +65,7 @@ SERVICE = "gateway"
 VERSION = version("mainstay-gateway")
 OWNERS = ("queue-service", "session-service", "ratelimit-service")
 CLOCK = SystemClock()
+# Of each owner: one that is slow takes none from the others.
 UPSTREAM_CONNECTIONS = 200
 # Each asks the log twice a second.
 EVENT_STREAMS = 50
@@ -165,7 +166,7 @@ async def upstreams_ctx(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     minter = Minter(service=SERVICE, private_key_pem=settings.service_key.get_secret_value())
     app[SESSIONS] = sessions = upstream.Sessions(
-        kept=http_client.open_session(connections=UPSTREAM_CONNECTIONS),
+        kept=http_client.open_session(connections=0, per_host=UPSTREAM_CONNECTIONS),
         fresh=upstream.open_fresh_session(),
     )
     urls = {

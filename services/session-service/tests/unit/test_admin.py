@@ -1,11 +1,13 @@
 """Calls of the Admin API: which may be repeated or remembered, and under which name."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from chassis.kernel import errors
 from session_service.core import admin
+from testkit.clock import FakeClock
 
 SHOP = "greek-olives.myshopify.com"
 
@@ -95,3 +97,43 @@ def test_neither_question_nor_answer_is_in_a_repr() -> None:
         admin.Reply(status=200, headers={}, body=b"secret@example.com")
     )
     assert "secret" not in told
+
+
+class Slow:
+    """A Shopify that answers when it is let."""
+
+    def __init__(self) -> None:
+        self.may_answer = asyncio.Event()
+        self.asked = 0
+
+    async def ask(self, call: admin.Call) -> admin.Reply:
+        self.asked += 1
+        await self.may_answer.wait()
+        return admin.Reply(status=200, headers={}, body=call.shop.encode())
+
+
+class Keeper:
+    async def token(self, shop: str) -> tuple[str, int]:
+        return shop, 1
+
+    async def rejected(self, shop: str, version: int) -> tuple[str, int]:
+        return shop, version
+
+
+async def test_a_slow_shop_leaves_room_for_others_and_all_of_them_for_other_calls() -> None:
+    shopify = Slow()
+    proxy = admin.AdminProxy(shopify=shopify, keeper=Keeper(), shelves=[], clock=FakeClock())
+
+    def call(shop: str) -> "asyncio.Task[admin.Answer]":
+        return asyncio.ensure_future(proxy(admin.Call(shop=shop, method="GET", path="a.json")))
+
+    shops = ["one", "two", "three"]
+    calls = [call(shop) for shop in shops for _ in range(admin.MAX_OF_SHOP + 1)]
+    calls.append(call("four"))
+    done, waiting = await asyncio.wait(calls, timeout=0.1)
+    assert len(waiting) == shopify.asked == admin.MAX_CALLS
+    faults = [task.exception() for task in done]
+    assert [getattr(fault, "code", None) for fault in faults] == ["overloaded"] * 4
+    shopify.may_answer.set()
+    await asyncio.wait(waiting)
+    assert (await proxy(admin.Call(shop="one", method="GET", path="a.json"))).reply.body == b"one"

@@ -21,11 +21,16 @@ CONNECT_S = 0.5
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 
-def open_session(*, connections: int = 100, decompress: bool = False) -> aiohttp.ClientSession:
+def open_session(
+    *, connections: int = 100, per_host: int = 0, decompress: bool = False
+) -> aiohttp.ClientSession:
     """One per process. No environment proxies, no cookies; time-outs are given per call.
-    `decompress`: for those who answer compressed, as our own services do not."""
+    `per_host` 0: as many as there are. `decompress`: for those who answer compressed, as our own
+    services do not."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=30),
+        connector=aiohttp.TCPConnector(
+            limit=connections, limit_per_host=per_host, keepalive_timeout=30
+        ),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,

@@ -42,8 +42,7 @@ class OwnTokens:
 
 
 class PacedOnce:
-    """The pace of one call. A call goes on without a limiter, and without one that thinks that the
-    bucket never holds so much: how large it is knows Shopify."""
+    """The pace of one call, and whether it was made without one."""
 
     def __init__(self, paced: Paced) -> None:
         self._paced = paced
@@ -53,13 +52,10 @@ class PacedOnce:
         self, policy: str, *, shop: str | None, cost: int, max_wait_ms: int
     ) -> handler.Reservation:
         try:
-            slot = await self._paced.reserve(policy, shop=shop, cost=cost, max_wait_ms=max_wait_ms)
+            return await self._paced.reserve(policy, shop=shop, cost=cost, max_wait_ms=max_wait_ms)
         except handler.Unavailable:
             self.is_away = True
             raise
-        if slot.unsatisfiable:
-            raise handler.Unavailable("more than the limit ever holds")
-        return slot
 
     async def refund(self, slot: handler.Reservation, cost: int | None = None) -> int:
         return await self._paced.refund(slot, cost)

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -21,6 +22,9 @@ from session_service.core.refreshing import Refreshing
 from session_service.core.sessions import Access, Found
 
 MAX_AGE_S = 300
+# Calls may wait long. One shop must leave room for others, and all of them for those who ask for
+# tokens over the same connections of a gateway.
+MAX_CALLS, MAX_OF_SHOP = 150, 50
 MAX_BYTES = 1024 * 1024
 GRAPHQL = "graphql.json"
 # A token that ends sooner is renewed before it is used.
@@ -127,20 +131,35 @@ class AdminProxy:
         self._keeper = keeper
         self._shelves = shelves
         self._clock = clock
+        self._under_way: Counter[str] = Counter()
 
     async def __call__(self, call: Call) -> Answer:
         if call.max_age_s <= 0:
-            return Answer(reply=await self._shopify.ask(call))
+            return Answer(reply=await self._ask(call))
         # Without a token that works nothing is answered, remembered or not.
         _token, version = await self._keeper.token(call.shop)
         name = name_of(call, version)
         found = await self._find(name, call.max_age_s)
         if found is not None:
             return found
-        reply = await self._shopify.ask(call)
+        reply = await self._ask(call)
         if reply.is_good and len(reply.body) <= MAX_BYTES:
             await self._keep(name, reply)
         return Answer(reply=reply)
+
+    async def _ask(self, call: Call) -> Reply:
+        under_way = self._under_way
+        if under_way.total() >= MAX_CALLS or under_way[call.shop] >= MAX_OF_SHOP:
+            raise errors.Unavailable(
+                "too many calls of Shopify are under way", code="overloaded", retry_after_s=1.0
+            )
+        under_way[call.shop] += 1
+        try:
+            return await self._shopify.ask(call)
+        finally:
+            under_way[call.shop] -= 1
+            if not under_way[call.shop]:
+                del under_way[call.shop]
 
     async def _find(self, name: str, max_age_s: int) -> Answer | None:
         for shelf in self._shelves:
