@@ -14,6 +14,8 @@ import pytest_asyncio
 
 from contracts import commands, events, topology
 from testkit.faults import TcpProxy
+from testkit.shopify.apps import settings
+from testkit.shopify.server import MockShopify
 from testkit.signals import eventually
 
 SHOP, OTHER = "one.myshopify.com", "two.myshopify.com"
@@ -98,6 +100,28 @@ async def test_an_installation_that_overtook_its_uninstallation_stays(service: A
     assert await there(service) == {OFFLINE, f"offline_{OTHER}"}
     session = await service.call("GET", f"/v1/sessions/{OFFLINE}")
     assert session.body["accessToken"] == "shpat_of_the_next_installation"
+
+
+async def test_the_same_with_grants_and_within_one_second(start: Any, shopify: MockShopify) -> None:
+    service = await start(**settings(shopify))
+
+    async def exchange() -> str:
+        said = {"session_token": shopify.session_token(SHOP), "force": True}
+        answer = await service.post("/v1/token-exchange", said)
+        assert answer.status == 200, answer.raw
+        return str(answer.body["access_token"])
+
+    gone = await exchange()
+    left = shopify.webhooks.uninstall(SHOP)
+    shopify.install(SHOP)
+    stays = await exchange()
+    assert gone != stays
+    assert (await tell(service, "uninstalled", {"before": left.triggered_at})).status == 204
+    token = await service.get(f"/v1/shops/{SHOP}/token")
+    assert (token.status, token.body.get("access_token")) == (200, stays)
+    left = shopify.webhooks.uninstall(SHOP)
+    assert (await tell(service, "uninstalled", {"before": left.triggered_at})).status == 204
+    assert (await service.get(f"/v1/shops/{SHOP}/token")).body["code"] == "session_not_found"
 
 
 async def test_no_replica_answers_with_what_was_uninstalled_for_longer_than_two_seconds(
