@@ -350,6 +350,20 @@ async def test_what_one_replica_began_another_ends_also_after_one_that_died(
     await eventually(is_done)
 
 
+async def test_a_broken_store_is_no_refusal(browser: Browser, start: Any) -> None:
+    await browser.begin()
+    query = await browser.agree()
+    nowhere = "postgresql://nobody@127.0.0.1:1/none"
+    broken = await start(**at(browser.shopify), database_url=nowhere)
+    for answer in (
+        await browser.come_back(query, to=broken),
+        await Browser(broken, browser.shopify).begin(),
+    ):
+        assert (answer.status, answer.body["code"]) == (503, "database_unavailable")
+    assert browser.shopify.called("token") == []
+    assert (await browser.come_back(query)).status == 200
+
+
 async def test_a_kill_in_the_middle_costs_a_reload(
     browser: Browser,
     start: Any,

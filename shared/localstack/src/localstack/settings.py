@@ -146,6 +146,7 @@ class StackSettings(BaseModel):
     twilio_base_url: Origin | None = Field(None, description="Default: the provider's own")
     twilio_account_sid: str | None = Field(None, description="Needed by SMS_PROVIDER=twilio")
     twilio_auth_token: SecretStr | None = Field(None, description="Needed by SMS_PROVIDER=twilio")
+    shopify_app_url: Origin | None = Field(None, description="Public address of the gateway")
     shopify_shop_origin: Annotated[str, AfterValidator(_shop_origin)] | None = Field(
         None, description="https://{shop}, or a mock's address on loopback"
     )

@@ -48,6 +48,7 @@ def test_empty_is_unset_and_strangers_are_ignored() -> None:
         ("QUEUE_POLL_INTERVAL_S", "0"),
         ("SMS_PROVIDER", "pigeon"),
         ("TWILIO_BASE_URL", "http://example.com"),
+        ("SHOPIFY_APP_URL", "http://app.example"),
         ("SHOPIFY_SHOP_ORIGIN", "https://shop.example"),
         ("SHOPIFY_SHOP_ORIGIN", "http://{shop}"),
         ("SESSION_KEYS", "k1:hunter2"),
