@@ -98,6 +98,15 @@ async def test_a_refusal_by_shopify_is_told_to_the_limiter(script: Script) -> No
     assert {slot.policy for slot in ctx.reserved} == {"shopify-rest"}
 
 
+async def test_a_call_with_a_token_that_is_refused_costs_nothing(script: Script) -> None:
+    ctx = FakeContext(shop=SHOP)
+    script.says(told({"errors": "[API] Invalid API key"}, status=401))
+    async with admin_of(script, ctx) as admin:
+        with pytest.raises(errors.TokenRefused):
+            await admin.shop(SHOP).graphql("{ a }")
+    assert ctx.refunded == [UNKNOWN_COST]
+
+
 async def test_what_was_not_sent_is_given_back(script: Script) -> None:
     ctx = FakeContext(shop=SHOP)
     script.says(reset)

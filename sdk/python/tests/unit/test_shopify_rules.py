@@ -55,6 +55,7 @@ def test_a_cost_is_remembered_by_the_text_of_the_query() -> None:
     ("error", "wanted"),
     [
         (errors.Throttled("", shop=SHOP, retry_after_s=2.5), 2.5),
+        (errors.Throttled("", shop=SHOP, retry_after_s=0), 0.1),
         (errors.UpstreamError("", shop=SHOP, retry_after_s=1.5), 1.5),
         (errors.NetworkError("", shop=SHOP), 1.0),
         (errors.OutcomeUnknown("", shop=SHOP, retry_after_s=1), None),

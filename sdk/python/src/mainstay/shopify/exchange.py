@@ -229,8 +229,9 @@ def _tell(call: Call, request: Request, answer: Received) -> None:
     elif bucket := rest.calls_of(answer.headers.get(CALLS)):
         used, most = bucket
         call.bucket(available=max(0, most - used), maximum=most)
-    if answer.status == 429:
+    if answer.status in (401, 429):
         call.not_sent()
+    if answer.status == 429:
         wait_s = 1.0 if answer.retry_after_s is None else answer.retry_after_s
         call.bucket(retry_after_ms=int(wait_s * 1000))
 

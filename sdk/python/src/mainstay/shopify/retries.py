@@ -7,6 +7,8 @@ is repeated only where that does no harm.
 from mainstay.shopify import errors
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 10.0
+# Also after a refusal that says "at once": it may say so for ever.
+SHORTEST_PAUSE_S = 0.1
 HARMLESS = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _MIGRATE = "non-expiring access tokens"
 
@@ -21,7 +23,7 @@ def pause_s(error: errors.ShopifyError, failures: int, jitter: float) -> float |
     if not error.retryable or isinstance(error, errors.DeadlineExceeded):
         return None
     if error.retry_after_s is not None:
-        return error.retry_after_s
+        return max(SHORTEST_PAUSE_S, error.retry_after_s)
     longest_s: float = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**failures)
     return longest_s * jitter
 
