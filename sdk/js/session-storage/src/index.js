@@ -76,23 +76,22 @@ export class MainstaySessionStorage {
   }
 
   /**
-   * Asked of the deployment, which asks Shopify once. Another may be asking already, and a replica
-   * may be behind by a moment, so it is looked at again while there is too little time to use the
-   * old one. If it cannot be renewed now, the session is as it was.
+   * Asked of the deployment, which asks Shopify once. While another is asking already, one that has
+   * too little time to be used is asked for again. If it cannot be renewed now, the session is as
+   * it was.
    */
   async #renewed(found) {
     const path = `${pathOfShop(found.shop)}/token?mode=offline&min_ttl=${RENEWED_S}`;
-    const until = performance.now() + PATIENCE_MS;
-    for (;;) {
+    for (let until; ; await sleep(LOOK_AGAIN_MS)) {
       try {
         await this.#api.call("GET", path, undefined, { attempts: 1 });
       } catch (error) {
         if (!(error instanceof ApiError)) throw error;
         return error.code === "reauth_required" ? withoutRefresh(found) : found;
       }
+      until ??= performance.now() + PATIENCE_MS;
       const now = await this.#find(found.id);
       if (!isEnding(now, AWAITED_S) || performance.now() > until) return now;
-      await sleep(LOOK_AGAIN_MS);
     }
   }
 }
