@@ -1,5 +1,6 @@
 """`python -m bench.bare_http PORT [ANSWER]`: the least that a POST costs in aiohttp: parse, mint,
-answer; or, with a file of JSON, parse and answer what it holds."""
+answer; or, with a file of JSON, parse and answer what it holds. The least that a GET costs: answer
+that."""
 
 import asyncio
 import sys
@@ -21,16 +22,18 @@ async def post(request: web.Request) -> web.Response:
 
 
 def answering(value: object) -> Handler:
-    async def post(request: web.Request) -> web.Response:
-        orjson.loads(await request.read())
+    async def answer(request: web.Request) -> web.Response:
+        if request.method == "POST":
+            orjson.loads(await request.read())
         return web.Response(body=orjson.dumps(value), content_type="application/json")
 
-    return post
+    return answer
 
 
 async def serve(port: int, handler: Handler) -> None:
     app = web.Application()
     app.router.add_post("/{path:.*}", handler)
+    app.router.add_get("/{path:.*}", handler)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()

@@ -20,6 +20,15 @@ BODY = orjson.dumps(
     {"kind": "bench.noop", "queue": "bench", "args": {"to": "+306900000183", "n": 1}}
 )
 WRK_MARGIN_S = 30.0
+# A path for each request, from a file: too many to be part of a script.
+PATHS_IN_TURN = """
+local paths, turn = {{}}, 0
+for line in io.lines({file!r}) do paths[#paths + 1] = line end
+request = function()
+    turn = turn % #paths + 1
+    return wrk.format(nil, paths[turn])
+end
+"""
 # Of each caller in turn: `[=[` quotes what holds no `]=]`, as no JSON of ours does.
 IN_TURN = """
 local bodies, turn = {{{bodies}}}, 0
@@ -77,6 +86,23 @@ def http(
     return asyncio.run(
         _client(url, bodies, headers=headers, seconds=seconds, connections=connections)
     )
+
+
+def gets(
+    url: str,
+    paths: Sequence[str],
+    *,
+    headers: dict[str, str],
+    seconds: float,
+    connections: int,
+    scratch: Path,
+) -> Rate:
+    """GET these under `url`, one after the other, as fast as it goes; by wrk alone."""
+    listed, script = scratch / "paths.txt", scratch / "get.lua"
+    listed.write_text("\n".join(paths))
+    lines = [f"wrk.headers[{name!r}] = {value!r}" for name, value in headers.items()]
+    script.write_text("\n".join([*lines, PATHS_IN_TURN.format(file=str(listed))]))
+    return _wrk(url, script, seconds=seconds, connections=connections)
 
 
 def _script(headers: dict[str, str], bodies: Sequence[bytes]) -> str:

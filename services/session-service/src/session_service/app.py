@@ -30,7 +30,9 @@ from session_service.api.keys import (
     REKEYING,
     SESSIONS,
     SHOPS,
+    TOLD,
 )
+from session_service.api.told import Told
 from session_service.cache.admin import MemoryShelf, RedisShelf
 from session_service.cache.copies import RedisCopies
 from session_service.clients.ratelimit_service import RateLimits
@@ -182,6 +184,7 @@ async def use_cases_ctx(app: web.Application) -> AsyncIterator[None]:
         clock=clock,
         app_url=settings.shopify_app_url,
     )
+    app[TOLD] = Told(recent=recent, clock=clock)
     if grants is not None:
         app[GRANTS] = grants
     app[INSTALLATIONS] = Installations(

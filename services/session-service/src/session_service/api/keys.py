@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from chassis.kernel.shopify import Shops
+from session_service.api.told import Told
 from session_service.core.admin import AdminProxy
 from session_service.core.audit import HistoryStore
 from session_service.core.cleanup import Cleanup
@@ -14,6 +15,7 @@ from session_service.core.sessions import Sessions
 from session_service.core.uninstall import Installations
 
 REFRESHING = web.AppKey("REFRESHING", Refreshing)
+TOLD = web.AppKey("TOLD", Told)
 SESSIONS = web.AppKey("SESSIONS", Sessions)
 INSTALLATIONS = web.AppKey("INSTALLATIONS", Installations)
 CLEANUP = web.AppKey("CLEANUP", Cleanup)

@@ -7,7 +7,7 @@ from contracts import sessions as wire
 from session_service import metrics
 from session_service.api import parts
 from session_service.api.grants import NO_STORE, token
-from session_service.api.keys import REFRESHING, SESSIONS
+from session_service.api.keys import REFRESHING, SESSIONS, TOLD
 from session_service.core.sessions import Backend, Found
 
 
@@ -71,6 +71,10 @@ async def purge_shop(request: web.Request) -> web.Response:
 
 
 async def get_token(request: web.Request) -> web.Response:
+    again = request.app[TOLD].again(request)
+    if again is not None:
+        metrics.READS.labels(Backend.MEMORY).count += 1
+        return again
     query = body.read_query(request, wire.ShopTokenQuery)
     found = await request.app[REFRESHING].token(
         parts.shop(request),
@@ -78,7 +82,10 @@ async def get_token(request: web.Request) -> web.Response:
         min_ttl_s=query.min_ttl,
         access=parts.access(request),
     )
-    return _answer(found, token(found.session))
+    answer = _answer(found, token(found.session))
+    if found.stale_s is None:
+        request.app[TOLD].keep(request, answer, found.session, min_ttl_s=query.min_ttl)
+    return answer
 
 
 def _answer(found: Found, value: object, **headers: str) -> web.Response:

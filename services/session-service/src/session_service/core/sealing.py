@@ -1,8 +1,9 @@
 """Sessions outside our own memory: sealed under the key ring, each field for its own place."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 from chassis.kernel import errors
@@ -58,6 +59,30 @@ class Parts:
     previous_refresh_token: str | None = field(repr=False)
 
 
+class Body(Mapping[str, Any]):
+    """The body of a session, opened when somebody wants it: most readers want the token alone."""
+
+    __slots__ = ("_held", "_open")
+
+    def __init__(self, open_: Callable[[], dict[str, Any]]) -> None:
+        self._open = open_
+        self._held: dict[str, Any] | None = None
+
+    def _opened(self) -> dict[str, Any]:
+        if self._held is None:
+            self._held = self._open()
+        return self._held
+
+    def __getitem__(self, name: str) -> Any:
+        return self._opened()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._opened())
+
+    def __len__(self) -> int:
+        return len(self._opened())
+
+
 class Vault:
     """Raises decrypt_failed for what the ring does not open; that says nothing of other rows."""
 
@@ -78,7 +103,7 @@ class Vault:
             is_online=session.is_online,
             user_id=session.user_id,
             scope=session.scope,
-            body=self._ring.seal(_dumps(session.rest), ROW, session.id, "body"),
+            body=self._ring.seal(_dumps(dict(session.rest)), ROW, session.id, "body"),
             access_token=self._seal(tokens.access, session.id, "access_token"),
             refresh_token=self._seal(tokens.refresh, session.id, "refresh_token"),
             previous_refresh_token=self._seal(
@@ -111,7 +136,7 @@ class Vault:
                 expires_ms=sealed.expires_ms,
                 refresh_expires_ms=sealed.refresh_expires_ms,
             ),
-            rest=json.loads(self._ring.open(sealed.body, ROW, sealed.id, "body")),
+            rest=Body(partial(self._body, sealed.id, sealed.body)),
             previous_refresh=self._open(
                 sealed.previous_refresh_token, sealed.id, "previous_refresh_token"
             ),
@@ -119,6 +144,14 @@ class Vault:
             gen=sealed.gen,
             version=sealed.version,
         )
+
+    def _body(self, session_id: str, sealed: str) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads(self._ring.open(sealed, ROW, session_id, "body"))
+        except errors.Broken:
+            self._on_unreadable()
+            raise
+        return found
 
     def reseal(self, parts: Parts) -> Parts:
         """The same under the key that seals now."""

@@ -26,7 +26,7 @@ def straight(app: web.Application, otherwise: Handle) -> Handle:
     if list(app.middlewares) != [edge]:
         return otherwise
     ways = {
-        (route.method, route.resource.canonical): _always(app, route)
+        (route.method, route.resource.canonical): _always(app, route, {})
         for route in app.router.routes()
         if isinstance(route.resource, web_urldispatcher.PlainResource)
     }
@@ -45,7 +45,7 @@ def straight(app: web.Application, otherwise: Handle) -> Handle:
     return handle
 
 
-def _always(app: web.Application, route: web.AbstractRoute, **places: str) -> MatchInfo:
+def _always(app: web.Application, route: web.AbstractRoute, places: dict[str, str]) -> MatchInfo:
     """Without places nothing of it is any request's own."""
     way = MatchInfo(places, route)
     way.add_app(app)
@@ -80,14 +80,17 @@ class _Places:
             self._ways[key] = None if key in self._ways else way
 
     def find(self, request: web.Request) -> MatchInfo | None:
-        path = request.raw_path.partition("?")[0]
+        path = request.raw_path
+        if "?" in path:
+            path = path.partition("?")[0]
         way = self._ways.get((request.method, path[path.rfind("/") + 1 :]))
-        if way is None or not path.startswith(way.before) or not path.endswith(way.after):
+        if way is None:
             return None
-        held = path[len(way.before) : -len(way.after)]
-        if not held or _ODD.search(held):
+        before, place, after, route = way
+        held = path[len(before) : -len(after)]
+        if not held or _ODD.search(held) or path != before + held + after:
             return None
-        return _always(self._app, way.route, **{way.place: held})
+        return _always(self._app, route, {place: held})
 
 
 def _may_meet(one: web.AbstractResource, other: web.AbstractResource) -> bool:
