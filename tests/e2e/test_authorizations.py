@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 import pytest
 
+from localstack import plan
 from testkit.shopify.server import MockShopify
 from testkit.stack import StackProcess
 
@@ -42,8 +43,11 @@ async def test_a_browser_goes_to_shopify_and_comes_back_to_the_app(
             assert (answer.status, (await answer.json())["code"]) == (403, "state_mismatch")
     token = await token_of(stack, shop, query)
     assert works(shopify, shop, token["access_token"])
-    code = parse_qs(urlsplit(callback).query)["code"][0]
-    assert code not in stack.printed
+    said = parse_qs(urlsplit(callback).query)
+    logs = [stack.output, *stack.home.rglob("*.log")]
+    assert len(logs) > len(plan.PROCESSES)
+    for secret in (said["code"][0], said["state"][0], said["hmac"][0]):
+        assert [path for path in logs if secret in path.read_text(errors="replace")] == []
 
 
 async def test_an_app_inside_the_admin_exchanges_its_session_token(
