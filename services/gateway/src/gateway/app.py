@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import hashlib
+import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
@@ -36,7 +38,7 @@ from gateway.clients.ratelimit_service import RatelimitService
 from gateway.clients.session_service import SessionService
 from gateway.consumers import events as event_consumer
 from gateway.core import auth as core_auth
-from gateway.core import in_motion, notices, ports, system, webhooks
+from gateway.core import circuits, in_motion, notices, ports, system, webhooks
 from gateway.core import offers as core_offers
 from gateway.core.admission import Admission
 from gateway.core.api_keys import ApiKeys
@@ -48,6 +50,7 @@ from gateway.core.gcra import Buckets
 from gateway.core.in_motion import FindJob, InMotion
 from gateway.core.keys import KeyTable
 from gateway.core.queues import Queues
+from gateway.loops.circuits import CircuitSync
 from gateway.loops.deliveries import Deliveries, Waiting
 from gateway.loops.limits import LeaseSweep, LimiterReturn, PolicySync
 from gateway.loops.notices import NoticesLoop
@@ -56,6 +59,7 @@ from gateway.loops.retention import Retention
 from gateway.loops.snapshots import KeySync, QueueSync
 from gateway.settings import GatewaySettings
 from gateway.store import api_keys as key_store
+from gateway.store import circuits as circuit_store
 from gateway.store.accepted import Accepted
 from gateway.store.events import Events
 from gateway.store.notices import Notices
@@ -69,12 +73,16 @@ CLOCK = SystemClock()
 UPSTREAM_CONNECTIONS = 200
 # Each asks the log twice a second.
 EVENT_STREAMS = 50
+TOLERATED = 0.2
+CALM_S = 60.0
 CIRCUITS = {
-    "queue-service": breaker.Policy(failures_to_open=3),
+    "queue-service": breaker.Policy(failures_to_open=3, tolerated=TOLERATED, calm_s=CALM_S),
+    "session-service": breaker.Policy(tolerated=TOLERATED, calm_s=CALM_S),
     "ratelimit-service": breaker.Policy(
-        failures_to_open=3, hold_base_s=0.25, hold_max_s=5.0, ramp_s=1.0, first_share=0.25
+        failures_to_open=3, hold_base_s=0.25, hold_max_s=5.0, ramp_s=1.0, first_share=0.25,
+        tolerated=TOLERATED, calm_s=CALM_S,
     ),
-}
+}  # fmt: skip
 
 Documents = Mapping[str, Mapping[str, Any]]
 
@@ -174,8 +182,14 @@ async def upstreams_ctx(app: web.Application) -> AsyncIterator[None]:
         "session-service": settings.session_service_url,
         "ratelimit-service": settings.ratelimit_service_url,
     }
+    app[keys.CIRCUITS] = told = circuits.Circuits(
+        store=circuit_store.Circuits(app[DATABASE]),
+        log=Events(app[DATABASE]),
+        gateway=f"{socket.gethostname()}-{secrets.token_hex(2)}",
+        clock=CLOCK,
+    )
     app[UPSTREAMS] = found = {
-        name: _upstream(name, url, sessions, minter) for name, url in urls.items()
+        name: _upstream(name, url, sessions, minter, told) for name, url in urls.items()
     }
     app[keys.OWNERS] = found
     app[QUEUE_SERVICE] = queue_service = QueueService(found["queue-service"])
@@ -190,14 +204,16 @@ async def upstreams_ctx(app: web.Application) -> AsyncIterator[None]:
 
 
 def _upstream(
-    name: str, url: str, sessions: upstream.Sessions, minter: Minter
+    name: str, url: str, sessions: upstream.Sessions, minter: Minter, told: circuits.Circuits
 ) -> upstream.Upstream:
+    def changed(_name: str, state: breaker.State) -> None:
+        metrics.circuit_changed(circuit, state)
+        told.changed(name, state)
+
     circuit = breaker.Breaker(
-        name,
-        monotonic=time.monotonic,
-        policy=CIRCUITS.get(name),
-        on_change=metrics.circuit_changed,
+        name, monotonic=time.monotonic, policy=CIRCUITS[name], on_change=changed
     )
+    told.watch(circuit)
     metrics.show_circuit(name, circuit.state)
     client = ServiceClient(name=name, base_url=url, session=sessions.kept, minter=minter)
     return upstream.Upstream(client=client, sessions=sessions, circuit=circuit)
@@ -342,14 +358,19 @@ async def loops_ctx(app: web.Application) -> AsyncIterator[None]:
     supervisor, settings = app[health.SUPERVISOR], app[SETTINGS]
     found: Mapping[str, Circuited] = dict(app[UPSTREAMS].items())
     key_sync = KeySync(store=app[KEY_STORE], table=app[KEY_TABLE])
+    circuit_sync = CircuitSync(app[keys.CIRCUITS])
     listener = postgres.Listener(
         settings.database_url.get_secret_value(),
-        channels={key_store.CHANNEL: lambda _payload: key_sync.wake()},
+        channels={
+            key_store.CHANNEL: lambda _payload: key_sync.wake(),
+            circuit_store.CHANNEL: lambda _payload: circuit_sync.wake(),
+        },
         application="gateway-listen",
     )
     supervisor.spawn("listen", listener.run())
     for loop in (
         key_sync,
+        circuit_sync,
         health.HealthSampler(app[health.HEALTH]),
         QueueSync(app[keys.QUEUES]),
         Deliveries(app[FORWARD]),

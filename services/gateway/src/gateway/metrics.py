@@ -7,6 +7,7 @@ from prometheus_client import Counter, Gauge
 
 from chassis import logs
 from chassis.kernel import breaker
+from contracts.gateway import CircuitMode
 from gateway.core.enqueue import Outcome
 
 log = logs.get(__name__)
@@ -17,6 +18,11 @@ FALLBACKS = Counter(
 )
 CIRCUIT = Gauge(
     "gateway_upstream_circuit_state", "1 for the state the circuit is in", ["upstream", "state"]
+)
+CIRCUIT_OVERRIDE = Gauge(
+    "gateway_circuit_override",
+    "1 for what operators have said of the circuit",
+    ["upstream", "mode"],
 )
 CACHE = Counter("gateway_cache_requests_total", "Cacheable requests", ["backend", "result"])
 ADMISSIONS = Counter(
@@ -35,8 +41,8 @@ LIMIT_LOCAL = Gauge("gateway_limit_local", "1 while admission decides without ra
 AUTH_FAILURES = Counter("gateway_auth_failures_total", "Requests without a good key", ["reason"])
 DISAGREEMENTS = Counter(
     "gateway_health_disagreement_total",
-    "Probes that called a service down while its traffic succeeded",
-    ["upstream"],
+    "Probes that called a service down while its traffic succeeded, or up while it failed",
+    ["upstream", "probe"],
 )
 SPOOL_WAITING = Gauge("gateway_accepted_waiting", "Accepted jobs that their owner does not have")
 SPOOL_AGE_S = Gauge("gateway_accepted_oldest_age_seconds", "Age of the oldest of them")
@@ -60,9 +66,14 @@ def show_circuit(upstream: str, state: breaker.State) -> None:
         CIRCUIT.labels(upstream, each).set(1 if each is state else 0)
 
 
-def circuit_changed(upstream: str, state: breaker.State) -> None:
-    log.warning("circuit_changed", upstream=upstream, state=state)
-    show_circuit(upstream, state)
+def show_override(upstream: str, mode: CircuitMode) -> None:
+    for each in CircuitMode:
+        CIRCUIT_OVERRIDE.labels(upstream, each).set(1 if each is mode else 0)
+
+
+def circuit_changed(circuit: breaker.Breaker, state: breaker.State) -> None:
+    log.warning("circuit_changed", upstream=circuit.name, state=state, why=circuit.why)
+    show_circuit(circuit.name, state)
 
 
 def accepted(outcomes: Iterable[Outcome]) -> None:

@@ -49,7 +49,8 @@ class Keys:
 
 
 class OwnerServer:
-    """A service that the gateway speaks to. `heard`: (shop, verb, body) of its internal API."""
+    """A service that the gateway speaks to. `heard`: (shop, verb, body) of its internal API;
+    `fails_every`: of its calls, but not of looks at its health, so many-th is a 500."""
 
     name: str
 
@@ -64,6 +65,7 @@ class OwnerServer:
         self.callers: list[crypto.Caller] = []
         self.port = self.entered = 0
         self.delay_s = 0.0
+        self.fails_every = 0
         self.health = "pass"
         self.heard: list[tuple[str, str, dict[str, Any]]] = []
 
@@ -139,6 +141,8 @@ class OwnerServer:
             self.calls.append((request.method, request.path))
             self.headers.append(request.headers)
             self.paths.append(request.raw_path)
+            if self.fails_every and len(self.calls) % self.fails_every == 0:
+                return web.Response(status=500)
         response = await handler(request)
         if web_app.CALLER in request:
             self.callers.append(request[web_app.CALLER])

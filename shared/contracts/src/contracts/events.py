@@ -22,6 +22,7 @@ SESSION_REFRESHED = "session.refreshed.v1"
 SESSION_REAUTH_REQUIRED = "session.reauth_required.v1"
 SESSION_REVOKED = "session.revoked.v1"
 SESSION_SCOPES_CHANGED = "session.scopes_changed.v1"
+CIRCUIT_CHANGED = "gateway.circuit.changed.v1"
 
 
 class Envelope(Answer):
@@ -113,6 +114,22 @@ class StoreDenied(Answer):
     shop: str
     policy: str
     backend: Literal["redis", "postgres", "local"]
+
+
+class CircuitChanged(Answer):
+    """`gateway.circuit.changed.v1`: one gateway goes to a service in another way than before, and
+    what brought it there (`contracts.gateway.Circuit`). With `mode`, an operator has said so to all
+    gateways, until `until`; each then tells of its own circuit."""
+
+    upstream: str
+    gateway: str
+    old: Literal["closed", "open", "half_open", "recovering"]
+    state: Literal["closed", "open", "half_open", "recovering"]
+    why: str
+    mode: Literal["auto", "force_open", "force_closed"] | None = None
+    until: Moment | None = None
+    reason: str | None = None
+    by: str | None = None
 
 
 class SessionChanged(Answer):

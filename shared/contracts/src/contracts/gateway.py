@@ -80,6 +80,71 @@ class HorizonHeld(Answer):
     transactions: int
 
 
+class CircuitMode(StrEnum):
+    AUTO = "auto"
+    FORCE_OPEN = "force_open"
+    FORCE_CLOSED = "force_closed"
+
+
+class CircuitPut(Said):
+    """`PUT /v1/system/circuits/{upstream}`: an operator's word, for every gateway, until it runs
+    out. `auto` takes an earlier one back; then `expires_s` means nothing."""
+
+    mode: CircuitMode
+    expires_s: int = Field(900, ge=1, le=86_400)
+    reason: str = Field(min_length=1, max_length=500)
+
+
+class Signals(Answer):
+    """What a circuit goes by. `calls` and `success` are those of about the last 30 seconds, since
+    it came into its state."""
+
+    probe: str | None = Field(description="up or down, by the last look at its health")
+    declared: str | None = Field(description="What it says of itself: pass, warn or fail")
+    calls: float
+    success: float | None
+
+
+class Circuit(Answer):
+    """The circuit of one service, as the gateway that answers has it."""
+
+    state: str = Field(description="closed, open, half_open or recovering")
+    why: str = Field(
+        description="start, traffic, probe, hold_over, trials, ramp_over or operator: what brought"
+        " it into its state"
+    )
+    since: Moment
+    mode: CircuitMode
+    until: Moment | None = Field(None, description="When an operator's word runs out")
+    reason: str | None = None
+    by: str | None = Field(None, description="The id of the operator's key")
+    signals: Signals
+
+
+class CircuitChange(Answer):
+    """A change of one gateway's circuit; with `mode`, an operator's word to all of them."""
+
+    at: Moment
+    upstream: str
+    gateway: str
+    old: str
+    state: str
+    why: str
+    mode: CircuitMode | None = None
+    reason: str | None = None
+    by: str | None = None
+
+
+class RoadProbe(Answer):
+    """How the last probe fared that this gateway sent down a road."""
+
+    status: Literal["up", "kept", "down", "absent"] = Field(
+        description="up: its owner has it; kept: the road has it; down: nobody took it"
+    )
+    took_s: float | None = Field(None, description="Of the last that arrived")
+    arrived_at: Moment | None = Field(None, description="When that was")
+
+
 class System(Answer):
     """`GET /v1/system`: current within three seconds."""
 
@@ -88,6 +153,9 @@ class System(Answer):
     dependencies: dict[str, str] = Field(description="postgres, redis, rabbitmq: up, down, absent")
     degraded: bool
     can: list[str] = Field(description="What users can still do")
+    circuits: dict[str, Circuit] = {}
+    circuit_changes: list[CircuitChange] = Field([], description="Of all gateways, newest first")
+    road_probes: dict[str, RoadProbe] = Field({}, description="direct, bus, spool: every 10 s")
     horizon: HorizonHeld | None = Field(None, description="Once it is held for a minute")
     sampled_at: Moment | None
 

@@ -20,6 +20,7 @@ DATA: dict[str, type[Answer]] = {
     events.POLICY_CHANGED: events.PolicyChanged,
     events.BACKEND_SWITCHED: events.BackendSwitched,
     events.STORE_DENIED: events.StoreDenied,
+    events.CIRCUIT_CHANGED: events.CircuitChanged,
 }
 
 

@@ -11,6 +11,7 @@ from gateway.core import (
     auth,
     authenticate,
     caching,
+    circuits,
     enqueue,
     in_motion,
     keys,
@@ -36,6 +37,7 @@ TELL = web.AppKey("TELL", notices.Tell)
 OWNERS = web.AppKey("OWNERS", Mapping[str, ports.Owner])
 CACHED = web.AppKey("CACHED", caching.Cached)
 SYSTEM = web.AppKey("SYSTEM", system.System)
+CIRCUITS = web.AppKey("CIRCUITS", circuits.Circuits)
 EVENT_LOG = web.AppKey("EVENT_LOG", ports.EventLog)
 STREAMS = web.AppKey("STREAMS", asyncio.Semaphore)
 DOCUMENT = web.AppKey("DOCUMENT", dict)

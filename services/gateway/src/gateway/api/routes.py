@@ -60,6 +60,16 @@ PUBLIC = [
         tag="operations",
     ),
     Operation(
+        method="PUT",
+        path="/v1/system/circuits/{upstream}",
+        handler=system.put_circuit,
+        summary="Hold a service's circuit open or closed on every gateway for a time, or let it go",
+        scope=ADMIN,
+        request=wire.CircuitPut,
+        response=wire.Circuit,
+        tag="operations",
+    ),
+    Operation(
         method="GET",
         path="/v1/events",
         handler=events.stream,

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 from yarl import URL
@@ -75,8 +75,8 @@ class Upstream:
     @asynccontextmanager
     async def forward(self, order: ports.Order) -> AsyncIterator[ports.Reply]:
         """Without another road, the ramp of a recovering circuit does not hold it back."""
-        with self._counted(essential=True) as outcome:
-            sent = await self._send_or_resend(order)
+        with self._counted(essential=True, may_try=order.is_repeatable) as outcome:
+            sent = await self._send_or_resend(outcome.hurried(order))
             try:
                 outcome.of(sent.response.status)
                 yield sent.reply(self._chunks(sent.response))
@@ -94,8 +94,8 @@ class Upstream:
             outcome.of(sent.response.status)
             return Answer(sent.response.status, sent.response.headers, body)
 
-    def _counted(self, *, essential: bool) -> "_Outcome":
-        ticket = self.circuit.admit(essential=essential)
+    def _counted(self, *, essential: bool, may_try: bool = True) -> "_Outcome":
+        ticket = self.circuit.admit(essential=essential, may_try=may_try)
         if ticket is None:
             raise errors.Unavailable(f"{self.name} does not answer at the moment")
         return _Outcome(self.circuit, ticket, self._successes)
@@ -162,6 +162,10 @@ class _Outcome:
         self._ticket = ticket
         self._successes = successes
         self._settled = False
+
+    def hurried(self, order: ports.Order) -> ports.Order:
+        """A trial has half the time: who may be dead still is not waited for as usual."""
+        return replace(order, timeout_s=order.timeout_s / 2) if self._ticket.is_trial else order
 
     def of(self, status: int) -> None:
         self._settled = True

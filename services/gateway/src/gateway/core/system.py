@@ -69,6 +69,17 @@ class System:
             seen.status, seen.since = status, now
         seen.report = report
 
+    def signals(self, name: str) -> dict[str, str | None]:
+        """What probes say of a service, for who judges its circuit."""
+        seen = self._seen.get(name)
+        if seen is None:
+            return {"probe": None, "declared": None}
+        declared = seen.report.get("status")
+        return {
+            "probe": "down" if seen.misses else "up",
+            "declared": str(declared) if declared is not None else None,
+        }
+
     def sampled(self) -> None:
         own = self._own()
         self.saw(GATEWAY, own)
