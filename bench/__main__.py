@@ -15,6 +15,8 @@ PostgreSQL alone, durable (fsync on), without Redis and RabbitMQ.
               three minutes (only when asked for)
     dispatch  from enqueue to start, told by notification, by Redis behind a pooler, by nobody
               (only when asked for)
+    tokens    what reading the token of a shop costs, from memory and from PostgreSQL, beside the
+              least that a GET costs (only when asked for)
     sessions  what becomes of a shop's tokens on bad days, here and in Shopify's own packages, which
               npm installs (only when asked for)
 """
@@ -40,6 +42,7 @@ from bench import (
     report,
     sessions,
     stack,
+    tokens,
 )
 from bench.contestants import BARE_LOOP, MAINSTAY, Contestant, Store
 from bench.dispatch import dispatch
@@ -60,6 +63,7 @@ PARTS = (
     "limits",
     "faults",
     "sessions",
+    "tokens",
 )
 BY_DEFAULT = PARTS[:4]
 OVER_HTTP = {"http", "memory"}
@@ -164,6 +168,8 @@ def main() -> int:
             asyncio.run(dispatch(server, path, int(asked.scale * DISPATCHED)))
         if "limits" in asked.parts:
             limits.limits(server, path, seconds=asked.seconds)
+        if "tokens" in asked.parts:
+            tokens.tokens(server, path, seconds=asked.seconds)
         if "sessions" in asked.parts:
             sessions.sessions(server, path, asked.scratch, scale=asked.scale)
         if "faults" in asked.parts and faults.faults(path):
