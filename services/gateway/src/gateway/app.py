@@ -280,7 +280,10 @@ async def webhooks_ctx(app: web.Application) -> AsyncIterator[None]:
         ears=ears, bus=app.get(BUS), table=table, fell_back=partial(metrics.fell_back, "notice")
     )
     app[RETELL] = notices.Retell(ears=ears, table=table)
-    yield
+    try:
+        yield
+    finally:
+        await app[keys.TELL].close()
 
 
 async def auth_ctx(app: web.Application) -> AsyncIterator[None]:

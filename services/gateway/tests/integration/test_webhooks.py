@@ -178,6 +178,20 @@ async def test_what_session_service_does_not_hear_is_told_when_it_is_back(gatewa
     await eventually(is_empty, 5.0)
 
 
+async def test_a_slow_session_service_is_neither_waited_for_nor_taken_for_a_broken_one(
+    gateway: Any,
+) -> None:
+    gateway.owners.session.delay_s = 0.6
+    started = time.monotonic()
+    for number in range(6):
+        status, _, said = await deliver(gateway, Webhook_Id=f"slow-{number}", **UNINSTALLED)
+        assert (status, said["Degraded"]) == (200, "webhooks;spool")
+    assert time.monotonic() - started < 6.0
+    await eventually(lambda: len(gateway.owners.session.heard) >= 6, 8.0)
+    system = (await gateway.tell("GET", "/v1/system"))[1]
+    assert system["services"]["session-service"]["circuit"] == "closed"
+
+
 async def test_a_restart_of_the_gateway_forgets_nothing_that_it_answered(
     make_gateway: Any, app: dict[str, str]
 ) -> None:

@@ -4,6 +4,7 @@ Each is idempotent at its owner, so every road may repeat it. Telling returns on
 it: the owner itself, a quorum queue, or our own table.
 """
 
+import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,9 +14,9 @@ from chassis.kernel import errors
 from contracts.commands import ShopVerb
 from gateway.core.ports import Road
 
-# Of the second that a webhook may take.
+# Of the second that a webhook may take. The call goes on: who is slow is not broken.
 DIRECT_S = 0.25
-RETELL_S = 5.0
+HEAR_S = 5.0
 CLAIM = 50
 AWAY_PAUSE_S = 1.0
 # An owner that does not know what it is told is older than we are: it will not be for long.
@@ -76,11 +77,12 @@ class Tell:
         self._bus = bus
         self._table = table
         self._fell_back = fell_back
+        self._speaking: set[asyncio.Task[None]] = set()
 
     async def __call__(self, notice: Notice) -> Road:
         """Raises Unavailable when every road is shut."""
         try:
-            await self._ears.hear(notice, within_s=DIRECT_S)
+            await self._directly(notice)
         except errors.Fault as fault:
             self._fell_back(fault.code)
         else:
@@ -94,6 +96,25 @@ class Tell:
                 return Road.BUS
         await self._table.keep([notice])
         return Road.SPOOL
+
+    async def close(self) -> None:
+        for task in self._speaking:
+            task.cancel()
+        await asyncio.gather(*self._speaking, return_exceptions=True)
+
+    async def _directly(self, notice: Notice) -> None:
+        task = asyncio.create_task(self._ears.hear(notice, within_s=HEAR_S))
+        self._speaking.add(task)
+        task.add_done_callback(self._spoken)
+        done, _ = await asyncio.wait({task}, timeout=DIRECT_S)
+        if not done:
+            raise errors.Ambiguous(f"{notice.owner} did not answer in time")
+        task.result()
+
+    def _spoken(self, task: asyncio.Task[None]) -> None:
+        self._speaking.discard(task)
+        if not task.cancelled():
+            task.exception()  # late ones have nobody to tell
 
 
 class Retell:
@@ -116,7 +137,7 @@ class Retell:
 
     async def _tell(self, notice: Notice) -> bool:
         try:
-            await self._ears.hear(notice, within_s=RETELL_S)
+            await self._ears.hear(notice, within_s=HEAR_S)
         except errors.Unavailable:
             await self._table.later([notice.id], seconds=AWAY_PAUSE_S)
         except errors.Fault:
