@@ -327,6 +327,7 @@ def _warming(app: web.Application) -> Warming:
     return Warming(
         grants=app[GRANTS],
         store=PostgresGrants(app[DATABASE]),
+        leases=PostgresLeases(app[DATABASE]),
         runs=PostgresRuns(app[DATABASE]),
         clock=app[CLOCK],
     )

@@ -178,6 +178,7 @@ async def test_a_refused_token_that_nothing_renews_needs_the_merchant(
         | {"onlineAccessInfo": {"associated_user": {"id": 7}}},
     )
     version = (await service.get(f"{TOKEN}?mode=online&user_id=7")).body["version"]
+    assert (await service.post(REJECT, {"version": version, "mode": "online"})).status == 422
     body = {"version": version, "mode": "online", "user_id": 7}
     answer = await service.post(REJECT, body)
     assert (answer.status, answer.body["code"]) == (409, "reauth_required")
@@ -286,6 +287,16 @@ async def test_grants_are_for_those_who_may_read_tokens_of_the_shop(
         other = await service.post(path, body, shop="other.myshopify.com")
         assert (other.status, other.body["code"]) == (403, "other_shop")
     assert asked(shopify) == []
+
+
+async def test_other_scopes_than_before_are_an_event(start: Any, shopify: MockShopify) -> None:
+    service = await start(**settings(shopify))
+    engine = service.app[GRANTS]
+    for scopes in ("write_products", "write_products,read_orders"):
+        shopify.shop(SHOP).scopes = scopes
+        await engine.obtain(ID, SHOP, Code(code=shopify.code(SHOP)))
+    rows = await service.app[DATABASE].fetch("select kind from token_event order by id")
+    assert [row["kind"] for row in rows] == ["installed", "refreshed", "scopes_changed"]
 
 
 async def test_what_happened_to_tokens_is_told_without_them(

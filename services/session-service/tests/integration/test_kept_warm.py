@@ -7,6 +7,7 @@ from session_service.app import DATABASE, GRANTS, USED
 from session_service.core.warming import Warming
 from session_service.loops.refresh import RefreshLoop
 from session_service.store.grants import PostgresGrants
+from session_service.store.leases import PostgresLeases
 from session_service.store.runs import PostgresRuns
 from testkit.clock import FakeClock
 from testkit.shopify.apps import session, settings
@@ -73,6 +74,7 @@ async def warming(service: Any, clock: FakeClock) -> Warming:
     return Warming(
         grants=service.app[GRANTS],
         store=PostgresGrants(database),
+        leases=PostgresLeases(database),
         runs=PostgresRuns(database),
         clock=clock,
     )
@@ -112,6 +114,22 @@ async def test_pairs_near_their_end_do_not_wait_for_their_hour(
     assert await warm.now() == 5
     assert len(asked(shopify, None)) == 6
     assert await warm.now() == 0
+
+
+async def test_leases_of_the_dead_are_swept(
+    start: Any, shopify: MockShopify, clock: FakeClock
+) -> None:
+    service = await start(**settings(shopify), clock=clock)
+    database = service.app[DATABASE]
+    for name, age in (("dead", "2 hours"), ("dying", "1 minute")):
+        await database.execute(
+            "insert into grant_lease values ($1, gen_random_uuid(), now() - $2::text::interval)",
+            name,
+            age,
+        )
+    await (await warming(service, clock)).now()
+    left = await database.fetch("select session_id from grant_lease")
+    assert [row["session_id"] for row in left] == ["dying"]
 
 
 async def test_an_hour_of_keeping_warm_is_one_replicas(

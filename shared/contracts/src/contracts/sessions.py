@@ -128,6 +128,12 @@ class TokenReject(Said):
     mode: TokenMode = TokenMode.OFFLINE
     user_id: int | None = Field(None, ge=1, lt=2**63)
 
+    @model_validator(mode="after")
+    def _one_user(self) -> Self:
+        if (self.mode is TokenMode.ONLINE) != (self.user_id is not None):
+            raise ValueError("mode online needs user_id, and only mode online takes one")
+        return self
+
 
 class TokenExchange(Said):
     """A session token of App Bridge for an access token. `force`: also when there is one that

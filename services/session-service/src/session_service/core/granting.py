@@ -149,6 +149,8 @@ class Grants:
                 raise verdicts.reauth(REAUTH, reason=held.state.reason or "revoked")
         if grant.is_met(held, now):
             return held.session if held is not None else None
+        if held is not None and self._can_wait(held, grant) and not grant.asks(held, now):
+            return held.session
         until = held.state.next_attempt_at if held is not None and grant.is_automatic else None
         if held is None or until is None or until <= now:
             return None
@@ -180,10 +182,7 @@ class Grants:
     ) -> ShopifySession:
         old = held.session if held is not None else None
         answer = Answer(verdict=Verdict.DEAD, said="nothing to renew it with")
-        asks = grant.asks(held, self._clock.now())
-        if not asks and held is not None and self._can_wait(held, grant):
-            return held.session
-        for ask in asks:
+        for ask in grant.asks(held, self._clock.now()):
             try:
                 answer, sent_ms = await self._asker.ask(ask, shop=shop, old=old, lease=lease)
             except errors.Unavailable:
@@ -266,6 +265,7 @@ class Grants:
             way=ask.way,
             granted_at=answer.date,
             event=_event(new, is_first=is_first),
+            is_rescoped=not is_first and _scopes(new) != _scopes(held.session if held else new),
             retired=None if held is None else self._vault.fingerprint(held.session),
         )
         is_rejection = isinstance(grant, grants.Rejected)
@@ -347,6 +347,10 @@ def _may_replace(grant: Grant, began: Held | None, there: Held | None) -> bool:
     if began is not None and there is not None and began.session.gen == there.session.gen:
         return True
     return not grant.is_automatic
+
+
+def _scopes(session: ShopifySession) -> set[str]:
+    return {scope.strip() for scope in (session.scope or "").split(",")}
 
 
 def _event(new: ShopifySession, *, is_first: bool) -> audit.Kind:

@@ -144,7 +144,8 @@ class Copies(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Granted:
     """What a grant writes. `row` carries the gen and version that it was made from; `retired` is
-    the fingerprint of the pair that goes; `event` one of audit.Kind."""
+    the fingerprint of the pair that goes; `event` one of audit.Kind; `is_rescoped`: the shop grants
+    other scopes than before."""
 
     row: Sealed
     ends_ms: int | None
@@ -152,6 +153,7 @@ class Granted:
     way: str
     granted_at: datetime | None
     event: str
+    is_rescoped: bool = False
     retired: str | None = None
 
 
@@ -227,6 +229,10 @@ class LeaseStore(Protocol):
     async def renew(self, session_id: str, owner: UUID, *, life_s: float) -> bool: ...
 
     async def drop(self, session_id: str, owner: UUID) -> None: ...
+
+    async def delete_ended(self) -> None:
+        """Those that dead processes left behind an hour ago."""
+        ...
 
 
 class TokenEndpoint(Protocol):

@@ -6,7 +6,7 @@ is renewed, because what came of it could not be kept.
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -104,21 +104,16 @@ class Refreshing:
     async def migrate_all(self, *, within_s: float) -> Migrations:
         """As many as there is time for; those that failed come last the next time."""
         self._engine()
-        try:
-            async with asyncio.timeout(within_s):
-                return await self._migrated()
-        except TimeoutError:
-            return Migrations(0, 0, await self._store.count_endless())
-
-    async def _migrated(self) -> Migrations:
         rows = await self._store.endless(now=self._clock.now(), limit=MIGRATION_CHUNK)
-        turn = asyncio.Semaphore(MIGRATED_AT_ONCE)
+        turn, done = asyncio.Semaphore(MIGRATED_AT_ONCE), list[bool]()
 
-        async def one(row: Endless) -> bool:
+        async def one(row: Endless) -> None:
             async with turn:
-                return await self._migrate_one(row)
+                done.append(await self._migrate_one(row))
 
-        done = await asyncio.gather(*(one(row) for row in rows))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await asyncio.gather(*(one(row) for row in rows))
         failed = done.count(False)
         left = await self._store.count_endless()
         return Migrations(done.count(True), failed, max(0, left - failed))

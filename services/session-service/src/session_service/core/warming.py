@@ -11,7 +11,7 @@ from chassis.kernel.clock import Clock
 from session_service.core import copying
 from session_service.core.granting import Grants
 from session_service.core.grants import Refresh
-from session_service.core.ports import GrantStore, RunStore, Warm
+from session_service.core.ports import GrantStore, LeaseStore, RunStore, Warm
 
 NAME = "keep_warm"
 PERIOD_S = 3600.0
@@ -24,9 +24,18 @@ AT_ONCE = 4
 
 
 class Warming:
-    def __init__(self, *, grants: Grants, store: GrantStore, runs: RunStore, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        grants: Grants,
+        store: GrantStore,
+        leases: LeaseStore,
+        runs: RunStore,
+        clock: Clock,
+    ) -> None:
         self._grants = grants
         self._store = store
+        self._leases = leases
         self._runs = runs
         self._clock = clock
 
@@ -52,6 +61,7 @@ class Warming:
                 break
             tried |= {(row.id, row.gen) for row in fresh}
             renewed += await self._renew_all(fresh)
+        await self._leases.delete_ended()
         await self._runs.finish(NAME, handled=renewed)
         return renewed
 

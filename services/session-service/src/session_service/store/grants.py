@@ -75,6 +75,7 @@ class PostgresGrants:
             row.gen,
             row.version,
             new.event,
+            new.is_rescoped,
         )
         return None if version is None else int(version)
 

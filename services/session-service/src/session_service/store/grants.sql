@@ -45,7 +45,10 @@ done as (
     from stamp
     where s.id = $3 and s.gen = $18 and ($12::text is null or s.version = $19)
     returning s.id, s.shop, s.user_id, s.version)
-select record_event($20, id, shop, user_id, version, $15, null, $10) from done
+select record_event($20, id, shop, user_id, version, $15, null, $10),
+       case when $21 then
+           record_event('scopes_changed', id, shop, user_id, version, $15, null, $10) end
+from done
 
 -- name: put_off
 -- A renewal that failed: not before `next_attempt_at` again.
