@@ -39,7 +39,7 @@ from session_service.clients.ratelimit_service import RateLimits
 from session_service.clients.shopify import ShopifyTokens
 from session_service.clients.shopify_admin import OwnTokens, ShopifyAdmin
 from session_service.consumers.tell import HearShops
-from session_service.core.admin import AdminProxy, OfflineTokens
+from session_service.core.admin import MAX_CALLS, AdminProxy, OfflineTokens
 from session_service.core.answers import Verdict
 from session_service.core.asking import Asker
 from session_service.core.cleanup import Cleanup
@@ -289,14 +289,15 @@ async def admin_ctx(app: web.Application) -> AsyncIterator[None]:
     if not settings.shopify_api_key or not settings.shopify_secrets:
         yield
         return
-    inward, outward = http_client.open_session(), http_client.open_session(decompress=True)
+    inward = http_client.open_session()
+    outward = http_client.open_session(connections=MAX_CALLS, decompress=True)
     keeper = OfflineTokens(app[REFRESHING])
     paced = _paced(settings, inward, app[CLOCK])
     shops = Origins(template=settings.shopify_shop_origin, suffixes=settings.shopify_suffixes)
     calls = Admin(OwnTokens(keeper), http=outward, origins=shops, user_agent=SERVICE)
     ring = crypto.Keyring(settings.session_keys.get_secret_value())
     app[ADMIN] = AdminProxy(
-        shopify=ShopifyAdmin(calls, paced=paced),
+        shopify=ShopifyAdmin(calls, keeper=keeper, paced=paced),
         keeper=keeper,
         shelves=[RedisShelf(app[REDIS], ring), MemoryShelf()],
         clock=app[CLOCK],

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ import redis.asyncio as redis
 from aiohttp import web
 
 from localstack.servers.redis import RedisServer
+from testkit.clock import FakeClock
+from testkit.faults import TcpProxy
 from testkit.scripts import Answer, Script, reset, silence, told
 from testkit.signals import eventually
 
@@ -330,6 +333,45 @@ async def test_a_token_of_shopify_in_an_error_is_not_told(service: Any, shop: Sh
     answer = await graphql(service)
     assert answer.status == 409
     assert TOKEN not in answer.raw.decode()
+
+
+async def test_shops_that_call_at_once_never_get_anothers_token_or_answer(
+    service: Any, shop: Shop
+) -> None:
+    async def echo(request: web.Request) -> web.StreamResponse:
+        said = [request.path.split("/")[1], request.headers["X-Shopify-Access-Token"]]
+        return web.json_response({"data": said})
+
+    shop.says(echo)
+    names = [f"shop-{number}.myshopify.com" for number in range(50)]
+    for name in names:
+        session = {"id": f"offline_{name}", "shop": name, "accessToken": f"token of {name}"}
+        await keep(service, session)
+
+    async def call(name: str) -> None:
+        path = f"/v1/shops/{name}/admin/graphql"
+        how = {"Cache-Control": "max-age=60"}
+        answer = await service.post(path, QUERY, scopes=PROXY, headers=how)
+        assert answer.body == {"data": [name, f"token of {name}"]}
+
+    for _ in range(2):
+        await asyncio.gather(*(call(name) for name in names))
+
+
+async def test_while_the_database_is_away_a_copy_of_the_session_does(
+    start: Any, shop: Shop, database: str, redis_url: str
+) -> None:
+    clock = FakeClock(datetime.now(UTC))
+    async with TcpProxy.before(database) as way:
+        service = await start(
+            clock=clock, database_url=way.url(database), redis_url=redis_url, **app_of(shop)
+        )
+        await keep(service, offline())
+        clock.advance(2.1)
+        await way.refuses()
+        answer = await graphql(service)
+        assert (answer.status, answer.body) == (200, GOOD)
+        assert answer.headers["Degraded"].startswith("sessions;stale=")
 
 
 class TestRefusedTokens:

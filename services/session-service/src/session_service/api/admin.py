@@ -70,8 +70,8 @@ def _response(request: web.Request, call: admin.Call, answer: admin.Answer) -> w
         headers["Content-Type"] = body.JSON_ANSWER
     if reply.pages:
         headers["Link"] = _link(call, reply)
-    if reply.is_unpaced:
-        headers["Degraded"] = "pace;none"
+    if reply.degraded is not None:
+        headers["Degraded"] = reply.degraded
     if answer.backend is not None:
         headers["Mainstay-Backend"] = answer.backend
         headers["Age"] = str(answer.age_s)

@@ -32,9 +32,10 @@ def shop(request: web.Request) -> str:
 
 def _segment(request: web.Request, place: int) -> str:
     """A piece of the path as it was meant: the framework's own decoding leaves some of it coded."""
-    raw = request.rel_url.raw_path.split("/")[place]
+    text = raw = request.rel_url.raw_path.split("/")[place]
     try:
-        text = unquote_to_bytes(raw).decode()
+        if "%" in raw:
+            text = unquote_to_bytes(raw).decode()
     except UnicodeDecodeError:
         text = "\x00"
     if "\x00" in text or len(text) > MAX_ID:

@@ -83,7 +83,7 @@ async def get_token(request: web.Request) -> web.Response:
         access=parts.access(request),
     )
     answer = _answer(found, token(found.session))
-    if found.stale_s is None:
+    if found.backend is Backend.MEMORY:
         request.app[TOLD].keep(request, answer, found.session, min_ttl_s=query.min_ttl)
     return answer
 

@@ -14,7 +14,6 @@ from chassis.web.app import CALLER
 from session_service.core import copying
 from session_service.core.recent import Recent
 from session_service.core.record import ShopifySession
-from session_service.core.sessions import Backend
 
 MAX_ANSWERS = 4096
 
@@ -50,7 +49,7 @@ class Told:
     def keep(
         self, request: web.Request, answer: web.Response, session: ShopifySession, *, min_ttl_s: int
     ) -> None:
-        """`answer`: for this caller and this path, of the record as it is."""
+        """`answer`: for this caller and this path, from memory."""
         ends_ms, until = session.tokens.expires_ms, math.inf
         if ends_ms is not None:
             left_s = (ends_ms - copying.now_ms(self._clock)) / 1000
@@ -58,7 +57,6 @@ class Told:
         if len(self._answers) >= MAX_ANSWERS:
             self._answers.clear()
         if isinstance(answer.body, bytes):
-            headers = dict(answer.headers) | {"Mainstay-Backend": Backend.MEMORY}
             self._answers[request.raw_path] = _Told(
-                request[CALLER], session, until, answer.body, headers
+                request[CALLER], session, until, answer.body, dict(answer.headers)
             )

@@ -6,6 +6,7 @@ from typing import Unpack
 
 from chassis.kernel import deadline
 from chassis.kernel import errors as faults
+from chassis.kernel.secret import reveal
 from mainstay import handler
 from mainstay.limits import Observed
 from mainstay.pace import Paced
@@ -15,7 +16,7 @@ from mainstay.shopify.exchange import Exchange, Request
 from mainstay.shopify.received import CALLS, DEPRECATED, LINK, REQUEST_ID, VERSION, Received
 from mainstay.shopify.throttle import cost_of
 from mainstay.shopify.tokens import Token
-from session_service.core.admin import Call, Keeper, Reply
+from session_service.core.admin import Call, Held, Keeper, Reply
 
 WITHIN_S = 20.0
 # What is left to tell the caller in.
@@ -25,28 +26,33 @@ OK, MULTIPLE = 200, 300
 
 
 class OwnTokens:
-    """The tokens that this service keeps, as the SDK asks for them."""
+    """The tokens that this service keeps, as the SDK asks for them. For one call: it remembers what
+    the last was like."""
 
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
+        self.degraded: str | None = None
 
     async def token(self, shop: str) -> Token:
-        value, version = await self._keeper.token(shop)
-        return Token(value, version)
+        return self._token(await self._keeper.token(shop))
 
     async def rejected(self, shop: str, token: Token) -> Token:
-        value, version = await self._keeper.rejected(shop, token.version)
-        if version == token.version:
+        held = await self._keeper.rejected(shop, token.version)
+        if held.version == token.version:
             raise errors.TokenRefused("nothing renews the token now", shop=shop, status=401)
-        return Token(value, version)
+        return self._token(held)
+
+    def _token(self, held: Held) -> Token:
+        self.degraded = held.degraded
+        return Token(reveal(held.token), held.version)
 
 
 class PacedOnce:
-    """The pace of one call, and whether it was made without one."""
+    """The pace of one call, which goes on without one."""
 
     def __init__(self, paced: Paced) -> None:
         self._paced = paced
-        self.is_away = False
+        self.degraded: str | None = None
 
     async def reserve(
         self, policy: str, *, shop: str | None, cost: int, max_wait_ms: int
@@ -54,7 +60,7 @@ class PacedOnce:
         try:
             return await self._paced.reserve(policy, shop=shop, cost=cost, max_wait_ms=max_wait_ms)
         except handler.Unavailable:
-            self.is_away = True
+            self.degraded = "pace;none"
             raise
 
     async def refund(self, slot: handler.Reservation, cost: int | None = None) -> int:
@@ -69,23 +75,24 @@ class PacedOnce:
 class ShopifyAdmin:
     """The port of `core.admin`. `paced` None: nobody is asked for a pace."""
 
-    def __init__(self, admin: Admin, *, paced: Paced | None) -> None:
+    def __init__(self, admin: Admin, *, keeper: Keeper, paced: Paced | None) -> None:
         self._admin = admin
+        self._keeper = keeper
         self._paced = paced
 
     async def ask(self, call: Call) -> Reply:
+        tokens = OwnTokens(self._keeper)
         pace = PacedOnce(self._paced) if self._paced is not None else None
-        exchange = replace(
-            self._admin.shop(call.shop, api_version=call.version).exchange, paced=pace
-        )
+        known = self._admin.shop(call.shop, api_version=call.version).exchange
+        exchange = replace(known, tokens=tokens, paced=pace)
         within_s = max(deadline.LEAST_USEFUL_S, deadline.budget_s(WITHIN_S) - MARGIN_S)
         try:
-            reply = self._told(
-                call, exchange, await exchange.run(self._request(call), within_s=within_s)
-            )
+            received = await exchange.run(self._request(call), within_s=within_s)
+            reply = self._told(call, exchange, received)
         except errors.ShopifyError as error:
             reply = _passed_on(error)
-        return replace(reply, is_unpaced=pace is not None and pace.is_away)
+        said = [tokens.degraded, pace.degraded if pace is not None else None]
+        return replace(reply, degraded=", ".join(filter(None, said)) or None)
 
     def _request(self, call: Call) -> Request:
         return Request(

@@ -11,12 +11,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from chassis.kernel import errors
 from chassis.kernel.clock import Clock
-from chassis.kernel.secret import reveal
 from mainstay.shopify import graphql, rest, retries
 from session_service.core.refreshing import Refreshing
 from session_service.core.sessions import Access, Found
@@ -57,14 +56,14 @@ class Call:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """What Shopify said. `pages`: the `page_info` by its `rel`. `is_good`: a success without
-    errors. `is_unpaced`: who should have kept the pace did not answer."""
+    errors. `degraded` says what was not as it should be."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
     pages: Mapping[str, str] = field(default_factory=dict, repr=False)
     is_good: bool = False
-    is_unpaced: bool = False
+    degraded: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +82,25 @@ class Shopify(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A token; `stale_s` as in `sessions.Found`."""
+
+    token: str = field(repr=False)
+    version: int
+    stale_s: int | None = None
+
+    @property
+    def degraded(self) -> str | None:
+        return None if self.stale_s is None else f"sessions;stale={self.stale_s}"
+
+
 class Keeper(Protocol):
-    """(access token, version) of the offline session of a shop; raises as the token call does."""
+    """Keeps the offline session of each shop; raises as the token call does."""
 
-    async def token(self, shop: str) -> tuple[str, int]: ...
+    async def token(self, shop: str) -> Held: ...
 
-    async def rejected(self, shop: str, version: int) -> tuple[str, int]:
+    async def rejected(self, shop: str, version: int) -> Held:
         """Shopify answered 401 to that version: another, or the same when there is none."""
         ...
 
@@ -110,13 +122,13 @@ class OfflineTokens:
     def __init__(self, refreshing: Refreshing) -> None:
         self._refreshing = refreshing
 
-    async def token(self, shop: str) -> tuple[str, int]:
-        return _pair(
+    async def token(self, shop: str) -> Held:
+        return _held(
             await self._refreshing.token(shop, user_id=None, min_ttl_s=MIN_TTL_S, access=_OURS)
         )
 
-    async def rejected(self, shop: str, version: int) -> tuple[str, int]:
-        return _pair(
+    async def rejected(self, shop: str, version: int) -> Held:
+        return _held(
             await self._refreshing.reject(shop, user_id=None, version=version, access=_OURS)
         )
 
@@ -137,11 +149,11 @@ class AdminProxy:
         if call.max_age_s <= 0:
             return Answer(reply=await self._ask(call))
         # Without a token that works nothing is answered, remembered or not.
-        _token, version = await self._keeper.token(call.shop)
-        name = name_of(call, version)
+        held = await self._keeper.token(call.shop)
+        name = name_of(call, held.version)
         found = await self._find(name, call.max_age_s)
         if found is not None:
-            return found
+            return replace(found, reply=replace(found.reply, degraded=held.degraded))
         reply = await self._ask(call)
         if reply.is_good and len(reply.body) <= MAX_BYTES:
             await self._keep(name, reply)
@@ -246,8 +258,9 @@ def name_of(call: Call, token_version: int) -> str:
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
-def _pair(found: Found) -> tuple[str, int]:
-    return reveal(found.session.tokens.access or ""), found.session.version
+def _held(found: Found) -> Held:
+    session = found.session
+    return Held(token=session.tokens.access or "", version=session.version, stale_s=found.stale_s)
 
 
 def _checked(version: str | None) -> str | None:
