@@ -135,14 +135,19 @@ async def test_the_bus_tells_of_it_too(start: Any, amqp_url: str) -> None:
         data={"shop": SHOP, "before": datetime.now(UTC).isoformat()},
     )
     bus = await aio_pika.connect(amqp_url)
-    async with bus, bus.channel() as channel:
 
-        async def arrived() -> bool:
-            exchange = await channel.declare_exchange(topology.EVENTS, "topic", durable=True)
+    async def arrived() -> bool:
+        """Sent again until its queue is declared and bound: twice is once."""
+        channel = await bus.channel()
+        try:
+            exchange = await channel.get_exchange(topology.EVENTS, ensure=True)
             message = aio_pika.Message(event.model_dump_json().encode())
-            await exchange.publish(message, routing_key=events.SHOP_REDACT)
-            reply = await service.call("GET", f"/overrides/{SHOP}/api")
-            return bool(reply.status == 404)
+            await exchange.publish(message, events.SHOP_REDACT, mandatory=False)
+        except aio_pika.exceptions.ChannelClosed:
+            return False  # not declared yet
+        reply = await service.call("GET", f"/overrides/{SHOP}/api")
+        return bool(reply.status == 404)
 
+    async with bus:
         await eventually(arrived, within_s=15)
     assert (await service.call("GET", f"/overrides/{OTHER}/api")).status == 200
