@@ -135,16 +135,6 @@ class CircuitChange(Answer):
     by: str | None = None
 
 
-class RoadProbe(Answer):
-    """How the last probe fared that this gateway sent down a road."""
-
-    status: Literal["up", "kept", "down", "absent"] = Field(
-        description="up: its owner has it; kept: the road has it; down: nobody took it"
-    )
-    took_s: float | None = Field(None, description="Of the last that arrived")
-    arrived_at: Moment | None = Field(None, description="When that was")
-
-
 class System(Answer):
     """`GET /v1/system`: current within three seconds."""
 
@@ -155,7 +145,6 @@ class System(Answer):
     can: list[str] = Field(description="What users can still do")
     circuits: dict[str, Circuit] = {}
     circuit_changes: list[CircuitChange] = Field([], description="Of all gateways, newest first")
-    road_probes: dict[str, RoadProbe] = Field({}, description="direct, bus, spool: every 10 s")
     horizon: HorizonHeld | None = Field(None, description="Once it is held for a minute")
     sampled_at: Moment | None
 
