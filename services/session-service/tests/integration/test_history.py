@@ -110,3 +110,23 @@ async def test_history_older_than_ninety_days_goes_with_the_cleanup(
     )
     await service.call("POST", "/v1/maintenance/cleanup", scopes=frozenset({"admin"}))
     assert await connection.fetchval("select count(*) from token_event") == 1
+
+
+async def test_what_callers_store_and_delete_is_told_once(service: Any) -> None:
+    session = {"id": "one", "shop": SHOP, "accessToken": "a"}
+    for members in ({}, {}, {"state": "other"}, {"accessToken": "b"}):
+        await service.call("PUT", "/v1/sessions/one", session | members)
+    for _ in range(2):
+        await service.call("DELETE", "/v1/sessions/one")
+    await service.call("PUT", "/v1/sessions/one", session)
+    await service.call("DELETE", f"/v1/shops/{SHOP}")
+    told = (await service.call("GET", f"/v1/shops/{SHOP}/token-events")).body["items"]
+    assert [(item["kind"], item["reason"]) for item in reversed(told)] == [
+        ("stored", None),
+        ("stored", None),
+        ("deleted", None),
+        ("stored", None),
+        ("deleted", "purged"),
+    ]
+    versions = [item["version"] for item in told]
+    assert versions == sorted(versions, reverse=True)

@@ -297,3 +297,21 @@ def held_in(redis_url: str) -> bool:
     with redis.Redis.from_url(redis_url) as client:
         held = client.get(PREFIX + ID)
     return bool(held and held.partition(b":")[2])
+
+
+async def test_a_redis_that_comes_and_goes_costs_no_error_and_brings_nothing_back(
+    start: Any, redis_url: str, clock: FakeClock
+) -> None:
+    async with TcpProxy.before(redis_url) as proxy:
+        service = await start(clock=clock, redis_url=proxy.url(redis_url))
+        for turn in range(12):
+            await (proxy.refuses() if turn % 2 else proxy.passes())
+            given = session(clock, state=str(turn))
+            assert (await service.call("PUT", PATH, given)).status == 200
+            clock.advance(PAST_MEMORY_S)
+            read = await service.call("GET", PATH)
+            assert (read.status, read.body["state"]) == (200, str(turn))
+            assert "Degraded" not in read.headers
+            if turn % 3 == 2:
+                assert (await service.call("DELETE", PATH)).status == 204
+                assert (await service.call("GET", PATH)).status == 404

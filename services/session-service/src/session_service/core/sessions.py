@@ -17,7 +17,7 @@ from session_service.core.record import ShopifySession
 from session_service.core.sealing import Vault
 
 # One writer at a time gets through; this many in a row being overtaken is no accident.
-MAX_TRIES = 20
+MAX_TRIES = 60
 
 
 class Backend(StrEnum):

@@ -23,20 +23,24 @@ select retired from shopify_session where id = $1
 
 -- name: insert
 -- Nothing when somebody else was first: the caller looks again.
-with stamp as (select nextval('session_stamp') as n)
-insert into shopify_session (
-    id, shop, is_online, user_id, scope, body, access_token, refresh_token,
-    previous_refresh_token, expires_ms, refresh_expires_ms, status, ends_ms, key_id, gen, version)
-select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10::bigint, $11::bigint, $12, $13::bigint, $14, n, n
-from stamp
-on conflict (id) do nothing
-returning version
+with stamp as (select nextval('session_stamp') as n),
+done as (
+    insert into shopify_session (
+        id, shop, is_online, user_id, scope, body, access_token, refresh_token,
+        previous_refresh_token, expires_ms, refresh_expires_ms, status, ends_ms, key_id, gen,
+        version)
+    select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10::bigint, $11::bigint, $12, $13::bigint, $14,
+           n, n
+    from stamp
+    on conflict (id) do nothing
+    returning id, shop, user_id, version)
+select record_event('stored', id, shop, user_id, version) from done
 
 -- name: update
 -- Only the row that the decision was made on. Tokens that change make a new `gen` and end what was
 -- known of the old ones.
-with stamp as (select nextval('session_stamp') as n)
-update shopify_session s set
+with stamp as (select nextval('session_stamp') as n),
+done as (update shopify_session s set
     shop = $2, is_online = $3, user_id = $4, scope = $5, body = $6, access_token = $7,
     refresh_token = $8, previous_refresh_token = $9, expires_ms = $10, refresh_expires_ms = $11,
     status = $12, ends_ms = $13, key_id = $14,
@@ -50,19 +54,25 @@ update shopify_session s set
     version = n, updated_at = clock_timestamp()
 from stamp
 where s.id = $1 and s.version = $15
-returning s.version
+returning s.id, s.shop, s.user_id, s.version)
+select case when $16 then record_event('stored', id, shop, user_id, version) else version end
+from done
 
 -- name: delete
 -- The version drawn is what a copy elsewhere must be older than to be forgotten.
-delete from shopify_session
-where id = any($1::text[]) and ($2::text is null or shop = $2)
-returning id, nextval('session_stamp') as version
+with gone as (
+    delete from shopify_session
+    where id = any($1::text[]) and ($2::text is null or shop = $2)
+    returning id, shop, user_id, nextval('session_stamp') as version)
+select id, record_event('deleted', id, shop, user_id, version) as version from gone
 
 -- name: delete_shop
 -- A grant newer than the uninstall that is told of belongs to the next installation.
-delete from shopify_session
-where shop = $1 and ($2::timestamptz is null or granted_at <= $2)
-returning id, nextval('session_stamp') as version
+with gone as (
+    delete from shopify_session
+    where shop = $1 and ($2::timestamptz is null or granted_at <= $2)
+    returning id, shop, user_id, nextval('session_stamp') as version)
+select id, record_event('deleted', id, shop, user_id, version, null, 'purged') as version from gone
 
 -- name: delete_ended
 -- Bounded; rows that are being written now are passed over until the next time.
