@@ -185,6 +185,7 @@ async def test_an_answer_that_is_too_old_for_the_caller_is_none() -> None:
     kept = packed(answer)
     assert unpacked(kept, 60) == answer
     assert answer.headers == {"X-Request-Id": "r"}
+    # Older than the caller takes it: its age is told by the clock of the wall.
     await asyncio.sleep(0.01)
     assert unpacked(kept, 0.005) is None
     assert unpacked(None, 60) is None

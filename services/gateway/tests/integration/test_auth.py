@@ -16,7 +16,7 @@ from testkit.signals import eventually
 
 APP = {
     "shopify_api_key": "client-id",
-    "shopify_api_secret": "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",
+    "shopify_api_secret": "the-secret-of-the-app-in-these-tests",
     "shopify_app_url": "https://app.example/",
 }
 SHOP = "s.myshopify.com"

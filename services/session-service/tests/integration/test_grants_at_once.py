@@ -212,6 +212,7 @@ async def test_postgres_away_during_the_commit_costs_nothing(
         await eventually(lambda: len(shopify.called("token")) == 1)
         await proxy.refuses()
         answered.set()
+        # Time for more than one attempt at the commit, of which none may come through.
         await asyncio.sleep(0.3)
         assert (await stored(whole))["accessToken"] == document["accessToken"]
         await proxy.passes()

@@ -58,7 +58,7 @@ async def test_a_token_that_is_not_believed_is_asked_for_again(
 ) -> None:
     for token in (
         "no.token.atall",
-        shopify.session_token(SHOP, secret="shpss_00000000000000000000000000000000"),
+        shopify.session_token(SHOP, secret="another-secret-than-that-of-the-app"),
         shopify.session_token(SHOP, aud="another-app"),
         shopify.session_token(SHOP, iss=f"https://{OTHER}/admin"),
         shopify.session_token(SHOP, exp=int(time.time()) - 11),

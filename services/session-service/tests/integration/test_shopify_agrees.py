@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it is of Python 2
     from shopify import Session
 
-KEY, SECRET = "client-id-0123456789", "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"
+KEY, SECRET = "client-id-0123456789", "the-secret-of-the-app-in-these-tests"
 SHOP = "greek-olives.myshopify.com"
 SCRIPT = Path(__file__).with_name("shopify_agrees.mjs")
 LETTERS = "aZ09-._~*'()!:@/?&=%+ \"<>éΩ漢🙂\u0301\x7f"

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from chassis.kernel import errors
 from session_service.core import hmacs
 
-SECRET = "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"
-OLD = "shpss_00000000000000000000000000000000"
+SECRET = "the-secret-of-the-app-in-these-tests"
+OLD = "another-secret-than-that-of-the-app"
 NOW_S = 1_764_066_000.0
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(

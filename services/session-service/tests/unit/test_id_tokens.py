@@ -15,8 +15,8 @@ from session_service.core.id_tokens import InvalidSessionToken
 
 SHOP = "olives.myshopify.com"
 KEY = "client-id-0123456789abcdef"
-SECRET = "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"
-OLD = "shpss_00000000000000000000000000000000"
+SECRET = "the-secret-of-the-app-in-these-tests"
+OLD = "another-secret-than-that-of-the-app"
 NOW_S = 1_764_066_000.0
 CLAIMS = {
     "iss": f"https://{SHOP}/admin",
