@@ -286,7 +286,7 @@ async def admin_ctx(app: web.Application) -> AsyncIterator[None]:
     """Without an app at Shopify nobody can be called there."""
     settings = app[SETTINGS]
     app[SHOPS] = settings.shops()
-    if not settings.shopify_api_key or not settings.shopify_secrets:
+    if SHOPIFY not in app:
         yield
         return
     inward = http_client.open_session()

@@ -113,11 +113,11 @@ class Slow:
 
 
 class Keeper:
-    async def token(self, shop: str) -> admin.Held:
-        return admin.Held(token=shop, version=1)
+    async def token(self, shop: str) -> admin.KeptToken:
+        return admin.KeptToken(token=shop, version=1)
 
-    async def rejected(self, shop: str, version: int) -> admin.Held:
-        return admin.Held(token=shop, version=version)
+    async def rejected(self, shop: str, version: int) -> admin.KeptToken:
+        return admin.KeptToken(token=shop, version=version)
 
 
 async def test_a_slow_shop_leaves_room_for_others_and_all_of_them_for_other_calls() -> None:

@@ -4,6 +4,7 @@ import pydantic
 from aiohttp import web
 
 from chassis.kernel import errors
+from chassis.kernel.shopify import not_configured
 from chassis.web import body
 from contracts import gateway as wire
 from contracts import sessions
@@ -62,7 +63,7 @@ async def _admitted(request: web.Request) -> AuthApp:
     await door.admit_anybody(request)
     app = request.app.get(app_keys.AUTH_APP)
     if app is None:
-        raise errors.Unavailable("no Shopify app is configured here", code="shopify_not_configured")
+        raise not_configured()
     return app
 
 

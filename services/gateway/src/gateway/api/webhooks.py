@@ -7,6 +7,7 @@ from aiohttp import web
 
 from chassis.kernel import errors
 from chassis.kernel.clock import SystemClock
+from chassis.kernel.shopify import not_configured
 from chassis.web import body
 from gateway import metrics
 from gateway.api import door
@@ -43,7 +44,7 @@ async def take(request: web.Request) -> web.Response:
 async def _take(request: web.Request) -> tuple[Outcome, Road]:
     app = request.app[app_keys.SHOPIFY_APP]
     if not app.secrets:
-        raise errors.Unavailable("no Shopify app is configured here", code="shopify_not_configured")
+        raise not_configured()
     raw = await body.read_bytes(request, limit=MAX_BYTES)
     now = CLOCK.now()
     delivery = webhooks.read(

@@ -5,6 +5,7 @@ from urllib.parse import quote, urlencode
 from aiohttp import web
 
 from chassis.kernel import errors
+from chassis.kernel.shopify import not_configured
 from chassis.web import body
 from chassis.web.answer import Answer as Whole
 from contracts import sessions as wire
@@ -52,7 +53,7 @@ async def ask_rest(request: web.Request) -> web.Response:
 async def _answer(request: web.Request, call: admin.Call) -> web.Response:
     proxy = request.app.get(ADMIN)
     if proxy is None:
-        raise errors.Unavailable("no Shopify app is configured here", code="shopify_not_configured")
+        raise not_configured()
     try:
         answer = await proxy(call)
     except errors.Fault as fault:

@@ -2,12 +2,12 @@
 
 from aiohttp import web
 
+from chassis.kernel.shopify import not_configured
 from chassis.web import body
 from contracts import sessions as wire
 from session_service.api import parts
 from session_service.api.keys import OAUTH
 from session_service.core.oauth import OAuth
-from session_service.core.refreshing import not_configured
 from session_service.core.sessions import Backend
 
 NO_STORE = {"Cache-Control": "no-store"}

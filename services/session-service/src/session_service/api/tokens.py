@@ -2,12 +2,12 @@
 
 from aiohttp import web
 
+from chassis.kernel.shopify import not_configured
 from chassis.web import body
 from contracts import sessions as wire
 from session_service.api import grants, parts
 from session_service.api.keys import EMBEDDED
 from session_service.core.embedded import Embedded
-from session_service.core.refreshing import not_configured
 
 
 async def verify(request: web.Request) -> web.Response:

@@ -16,7 +16,7 @@ from mainstay.shopify.exchange import Exchange, Request
 from mainstay.shopify.received import CALLS, DEPRECATED, LINK, REQUEST_ID, VERSION, Received
 from mainstay.shopify.throttle import cost_of
 from mainstay.shopify.tokens import Token
-from session_service.core.admin import Call, Held, Keeper, Reply
+from session_service.core.admin import Call, Keeper, KeptToken, Reply
 
 WITHIN_S = 20.0
 # What is left to tell the caller in.
@@ -42,7 +42,7 @@ class OwnTokens:
             raise errors.TokenRefused("nothing renews the token now", shop=shop, status=401)
         return self._token(held)
 
-    def _token(self, held: Held) -> Token:
+    def _token(self, held: KeptToken) -> Token:
         self.degraded = held.degraded
         return Token(reveal(held.token), held.version)
 

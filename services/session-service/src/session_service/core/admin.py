@@ -83,7 +83,7 @@ class Shopify(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class KeptToken:
     """A token; `stale_s` as in `sessions.Found`."""
 
     token: str = field(repr=False)
@@ -98,9 +98,9 @@ class Held:
 class Keeper(Protocol):
     """Keeps the offline session of each shop; raises as the token call does."""
 
-    async def token(self, shop: str) -> Held: ...
+    async def token(self, shop: str) -> KeptToken: ...
 
-    async def rejected(self, shop: str, version: int) -> Held:
+    async def rejected(self, shop: str, version: int) -> KeptToken:
         """Shopify answered 401 to that version: another, or the same when there is none."""
         ...
 
@@ -122,12 +122,12 @@ class OfflineTokens:
     def __init__(self, refreshing: Refreshing) -> None:
         self._refreshing = refreshing
 
-    async def token(self, shop: str) -> Held:
+    async def token(self, shop: str) -> KeptToken:
         return _held(
             await self._refreshing.token(shop, user_id=None, min_ttl_s=MIN_TTL_S, access=_OURS)
         )
 
-    async def rejected(self, shop: str, version: int) -> Held:
+    async def rejected(self, shop: str, version: int) -> KeptToken:
         return _held(
             await self._refreshing.reject(shop, user_id=None, version=version, access=_OURS)
         )
@@ -258,9 +258,11 @@ def name_of(call: Call, token_version: int) -> str:
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
-def _held(found: Found) -> Held:
+def _held(found: Found) -> KeptToken:
     session = found.session
-    return Held(token=session.tokens.access or "", version=session.version, stale_s=found.stale_s)
+    return KeptToken(
+        token=session.tokens.access or "", version=session.version, stale_s=found.stale_s
+    )
 
 
 def _checked(version: str | None) -> str | None:

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from chassis.kernel import errors
 from chassis.kernel.clock import Clock
-from chassis.kernel.shopify import Shops
+from chassis.kernel.shopify import Shops, not_configured
 from session_service.core import copying, record, verdicts
 from session_service.core.granting import USABLE_MS, Grants
 from session_service.core.grants import (
@@ -173,7 +173,3 @@ class Refreshing:
             if fault.code == "reauth_required" and self._app_url is not None:
                 fault.members["authorize_url"] = f"{self._app_url}/auth?shop={shop}"
             raise
-
-
-def not_configured() -> errors.Unavailable:
-    return errors.Unavailable("no Shopify app is configured here", code="shopify_not_configured")

@@ -18,6 +18,10 @@ class InvalidShop(errors.Invalid):
     code = "invalid_shop"
 
 
+def not_configured() -> errors.Unavailable:
+    return errors.Unavailable("no Shopify app is configured here", code="shopify_not_configured")
+
+
 class Shops:
     """Which names may stand in a URL. `suffixes`: domains besides myshopify.com."""
 
