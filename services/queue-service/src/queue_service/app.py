@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from chassis import crypto, egress, http_client, outbox, postgres, rabbit
+from chassis import crypto, egress, outbox, postgres, rabbit
 from chassis import redis as accelerators
 from chassis.consumer import Consumer
 from chassis.kernel.clock import Clock, SystemClock
@@ -64,7 +64,6 @@ from queue_service.store.verbs import PostgresVerbs
 
 SERVICE = "queue-service"
 VERSION = "0.1.0"
-EVENTS_PATH = "/internal/v1/events"
 # Claims and settles of pulled jobs; parked callers hold none.
 ENGINE_POOL_SIZE = 4
 
@@ -285,15 +284,9 @@ async def gateway_ctx(app: web.Application) -> AsyncIterator[None]:
         yield
         return
     minter = crypto.Minter(service=SERVICE, private_key_pem=settings.service_key.get_secret_value())
-    session = http_client.open_session()
-    client = http_client.ServiceClient(
-        name="gateway", base_url=settings.gateway_url, session=session, minter=minter
-    )
-    app[SINKS].append(outbox.HttpSink(client, path=EVENTS_PATH))
-    try:
+    async with outbox.gateway_sink(settings.gateway_url, minter=minter) as sink:
+        app[SINKS].append(sink)
         yield
-    finally:
-        await session.close()
 
 
 async def health_ctx(app: web.Application) -> AsyncIterator[None]:

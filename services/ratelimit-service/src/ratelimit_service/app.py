@@ -8,7 +8,7 @@ from functools import partial
 
 from aiohttp import web
 
-from chassis import http_client, logs, outbox, postgres, rabbit, redis
+from chassis import logs, outbox, postgres, rabbit, redis
 from chassis import settings as environment
 from chassis.consumer import Consumer
 from chassis.crypto import Minter, Verifier
@@ -86,7 +86,6 @@ HANDOVER = web.AppKey("HANDOVER", HandOver)
 USAGE_STORE = web.AppKey("USAGE_STORE", PostgresUsage)
 PUBLISHER = web.AppKey("PUBLISHER", rabbit.Publisher)
 SINKS = web.AppKey("SINKS", list[outbox.Sink])
-EVENTS_PATH = "/internal/v1/events"
 
 
 def create_app(settings: ApiSettings) -> web.Application:
@@ -285,15 +284,9 @@ async def gateway_ctx(app: web.Application) -> AsyncIterator[None]:
         yield
         return
     minter = Minter(service=SERVICE, private_key_pem=settings.service_key.get_secret_value())
-    session = http_client.open_session()
-    client = http_client.ServiceClient(
-        name="gateway", base_url=settings.gateway_url, session=session, minter=minter
-    )
-    app[SINKS].append(outbox.HttpSink(client, path=EVENTS_PATH))
-    try:
+    async with outbox.gateway_sink(settings.gateway_url, minter=minter) as sink:
+        app[SINKS].append(sink)
         yield
-    finally:
-        await session.close()
 
 
 async def loops_ctx(app: web.Application) -> AsyncIterator[None]:

@@ -93,7 +93,6 @@ GRANTS = web.AppKey("GRANTS", Grants)
 USED = web.AppKey("USED", Used)
 PUBLISHER = web.AppKey("PUBLISHER", rabbit.Publisher)
 SINKS = web.AppKey("SINKS", list[outbox.Sink])
-EVENTS_PATH = "/internal/v1/events"
 
 
 def create_app(settings: SessionSettings, *, clock: Clock | None = None) -> web.Application:
@@ -271,15 +270,9 @@ async def gateway_ctx(app: web.Application) -> AsyncIterator[None]:
         yield
         return
     minter = crypto.Minter(service=SERVICE, private_key_pem=settings.service_key.get_secret_value())
-    session = http_client.open_session()
-    client = http_client.ServiceClient(
-        name="gateway", base_url=settings.gateway_url, session=session, minter=minter
-    )
-    app[SINKS].append(outbox.HttpSink(client, path=EVENTS_PATH))
-    try:
+    async with outbox.gateway_sink(settings.gateway_url, minter=minter) as sink:
+        app[SINKS].append(sink)
         yield
-    finally:
-        await session.close()
 
 
 async def admin_ctx(app: web.Application) -> AsyncIterator[None]:

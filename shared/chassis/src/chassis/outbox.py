@@ -8,14 +8,15 @@ deleting sends an event twice with the same id, and every consumer knows ids.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 from uuid import UUID
 
 from prometheus_client import Counter, Gauge
 
-from chassis import lifecycle, postgres, rabbit, sql
-from chassis.http_client import ServiceClient
+from chassis import crypto, lifecycle, postgres, rabbit, sql
+from chassis.http_client import ServiceClient, open_session
 from chassis.kernel import errors
 from chassis.leader import Leader
 
@@ -23,6 +24,7 @@ SQL = sql.queries(__file__)
 
 CHUNK = 200
 LEASE_S = 15.0
+GATEWAY_PATH = "/internal/v1/events"
 
 OUTBOX_AGE_S = Gauge("outbox_oldest_age_seconds", "Age of the oldest event still here")
 OUTBOX_SENT = Counter("outbox_relayed_total", "Events handed over", ["road"])
@@ -74,6 +76,17 @@ class HttpSink:
     async def send(self, envelopes: Sequence[dict[str, Any]]) -> None:
         answer = await self._client.request("POST", self._path, json={"events": list(envelopes)})
         answer.checked()
+
+
+@asynccontextmanager
+async def gateway_sink(url: str, *, minter: crypto.Minter) -> AsyncIterator[HttpSink]:
+    """The gateway at `url`, on a connection of the outbox's own."""
+    session = open_session()
+    client = ServiceClient(name="gateway", base_url=url, session=session, minter=minter)
+    try:
+        yield HttpSink(client, path=GATEWAY_PATH)
+    finally:
+        await session.close()
 
 
 class Relay(lifecycle.Loop):
