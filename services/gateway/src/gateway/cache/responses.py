@@ -2,13 +2,12 @@
 
 import base64
 from collections import OrderedDict
-from typing import Any
 
 import orjson
 
-from chassis.crypto import Keyring, SealBroken
-from chassis.kernel import errors
-from chassis.redis import Accelerator, Missed
+from chassis.crypto import Keyring
+from chassis.redis import Accelerator
+from chassis.shelf import SealedShelf
 from gateway.core.ports import Kept
 
 PREFIX = "gw:cache:"
@@ -19,27 +18,17 @@ class RedisShelf:
     backend = "redis"
 
     def __init__(self, accelerator: Accelerator, keyring: Keyring) -> None:
-        self._accelerator = accelerator
-        self._keyring = keyring
+        self._shelf = SealedShelf(accelerator, keyring, prefix=PREFIX)
 
     async def get(self, name: str) -> Kept | None:
+        text = await self._shelf.get(name)
         try:
-            sealed: Any = await self._accelerator.call(lambda client: client.get(PREFIX + name))
-        except Missed as error:
-            raise errors.Unavailable("redis is away") from error
-        if sealed is None:
-            return None
-        try:
-            return _read(self._keyring.open(sealed.decode(), PREFIX, name))
-        except (SealBroken, ValueError, KeyError, TypeError):
+            return None if text is None else _read(text)
+        except (ValueError, KeyError, TypeError):
             return None
 
     async def put(self, name: str, kept: Kept, *, ttl_s: int) -> None:
-        sealed = self._keyring.seal(_written(kept), PREFIX, name)
-        try:
-            await self._accelerator.call(lambda client: client.set(PREFIX + name, sealed, ex=ttl_s))
-        except Missed as error:
-            raise errors.Unavailable("redis is away") from error
+        await self._shelf.put(name, _written(kept), ttl_s=ttl_s)
 
 
 class MemoryShelf:
